@@ -1,0 +1,106 @@
+"""Triangle meshes and the questions about them that the rest asks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.csgraph  # noqa: F401 (sp.csgraph)
+from jaxtyping import Float, Int, Int32
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """A triangle mesh in the model frame: millimetres, triangles counter-clockwise from outside, indices from zero."""
+
+    vertices: Float[np.ndarray, "v 3"]
+    triangles: Int32[np.ndarray, "t 3"]
+
+    def __post_init__(self) -> None:
+        """Refuse indices that point outside."""
+        check_triangles(self.triangles, len(self.vertices))
+
+
+def check_triangles(triangles: Int[np.ndarray, "t 3"], n_vertices: int) -> None:
+    """Raise ValueError when an index lies outside [0, n_vertices)."""
+    if len(triangles) and triangles.max() >= n_vertices:
+        raise ValueError(
+            f"triangles refer to vertex {triangles.max()} but the mesh has {n_vertices} vertices; "
+            "indices are zero-based (MATLAB files count from one)"
+        )
+    if len(triangles) and triangles.min() < 0:
+        raise ValueError(f"triangles refer to vertex {triangles.min()}; indices start at zero")
+
+
+def signed_volume(vertices: Float[np.ndarray, "v 3"], triangles: Int[np.ndarray, "t 3"]) -> float:
+    """The volume that the triangles enclose with the vertices' centroid: positive when they are counter-clockwise from outside.
+
+    Right-handed frames only (the model frame); in image and crop frames, which are left-handed, the sign is the opposite.
+    """
+    corners = (vertices - vertices.mean(axis=0))[triangles].astype(np.float64)
+    return float(np.einsum("ti,ti->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6)
+
+
+def vertex_normals(vertices: Float[np.ndarray, "v 3"], triangles: Int[np.ndarray, "t 3"]) -> Float[np.ndarray, "v 3"]:
+    """Area-weighted outward unit normals in a right-handed frame; (0, 0, 0) at vertices that no triangle uses."""
+    corners = vertices[triangles]
+    scaled = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    index = triangles.ravel()
+    normals = np.stack([np.bincount(index, np.repeat(scaled[:, k], 3), len(vertices)) for k in range(3)], axis=1)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return (normals / np.where(length > 0, length, 1.0)).astype(vertices.dtype)
+
+
+def undirected_edges(triangles: Int[np.ndarray, "t 3"]) -> tuple[Int[np.ndarray, "e 2"], Int[np.ndarray, "e"]]:
+    """Every edge once, its lower vertex first, and how many triangles use it (2 inside, 1 on a boundary)."""
+    edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1)
+    unique, counts = np.unique(edges, axis=0, return_counts=True)
+    return unique, counts
+
+
+def boundary_loops(triangles: Int[np.ndarray, "t 3"]) -> list[Int[np.ndarray, "l"]]:
+    """The boundary loops, longest first, each in the direction of its triangles' edges, starting at its lowest vertex.
+
+    Raises ValueError when two loops touch in a vertex or an edge has more than two triangles (a non-manifold mesh).
+    """
+    directed = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    n = int(triangles.max()) + 1 if len(triangles) else 0
+    keys = directed[:, 0].astype(np.int64) * n + directed[:, 1]
+    unique, counts = np.unique(keys, return_counts=True)
+    if (counts > 1).any():
+        a, b = divmod(int(unique[counts > 1][0]), n)
+        raise ValueError(f"edge {a}–{b} is used twice in one direction: the mesh is not manifold or not consistently wound")
+    open_edges = directed[~np.isin(directed[:, 1].astype(np.int64) * n + directed[:, 0], unique)]
+    starts, times = np.unique(open_edges[:, 0], return_counts=True)
+    if (times > 1).any():
+        raise ValueError(f"two boundary loops touch in vertex {starts[times > 1][0]}: cut or merge them first")
+    following = dict(open_edges.tolist())
+    loops = []
+    while following:
+        start = min(following)
+        loop, vertex = [start], following.pop(start)
+        while vertex != start:
+            loop.append(vertex)
+            vertex = following.pop(vertex)
+        loops.append(np.array(loop, dtype=np.int32))
+    return sorted(loops, key=lambda loop: (-len(loop), loop[0]))
+
+
+def component_count(triangles: Int[np.ndarray, "t 3"], n_vertices: int) -> int:
+    """Connected components among the vertices that triangles use."""
+    edges, _ = undirected_edges(triangles)
+    graph = sp.coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (n_vertices, n_vertices))
+    _, labels = sp.csgraph.connected_components(graph, directed=False)
+    return len(np.unique(labels[np.unique(triangles)]))
+
+
+def submesh(
+    triangles: Int[np.ndarray, "t 3"], keep: np.ndarray
+) -> tuple[Int32[np.ndarray, "s 3"], Int32[np.ndarray, "v"]]:
+    """Triangles whose three corners are kept, re-indexed, and the new index of every old vertex (−1: dropped).
+
+    `keep` is a bool mask over the vertices.
+    """
+    new_index = np.full(len(keep), -1, dtype=np.int32)
+    new_index[keep] = np.arange(int(keep.sum()), dtype=np.int32)
+    kept = new_index[triangles]
+    return np.ascontiguousarray(kept[(kept >= 0).all(axis=1)]), new_index

@@ -1,0 +1,67 @@
+"""Rotations of the head: 300W-LP's Euler angles, rotation vectors, and the angles read back.
+
+Angles are radians. The matrices take model axes (x right, y up, z toward the viewer) to camera axes of the same kind.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+
+def rotation_from_euler(
+    pitch: Float[np.ndarray, "*n"] | float, yaw: Float[np.ndarray, "*n"] | float, roll: Float[np.ndarray, "*n"] | float
+) -> Float[np.ndarray, "*n 3 3"]:
+    """R = Rx(pitch) · Ry(yaw) · Rz(roll) with 300W-LP's elementary matrices, the transposes of the right-handed ones.
+
+    So R equals (Rz·Ry·Rx)ᵀ of the usual ones: negating angles of another convention is not enough.
+    Source: `RotationMatrix.m` of Zhu et al.'s AFLW2000-3D release.
+    """
+    pitch, yaw, roll = np.broadcast_arrays(*(np.asarray(a, dtype=np.float64) for a in (pitch, yaw, roll)))
+    (cx, sx), (cy, sy), (cz, sz) = ((np.cos(a), np.sin(a)) for a in (pitch, yaw, roll))
+    zero, one = np.zeros_like(cx), np.ones_like(cx)
+
+    def matrix(*rows: tuple[np.ndarray, ...]) -> np.ndarray:
+        return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+    r_x = matrix((one, zero, zero), (zero, cx, sx), (zero, -sx, cx))
+    r_y = matrix((cy, zero, -sy), (zero, one, zero), (sy, zero, cy))
+    r_z = matrix((cz, sz, zero), (-sz, cz, zero), (zero, zero, one))
+    return r_x @ r_y @ r_z
+
+
+def euler_from_rotation(rotation: Float[np.ndarray, "*n 3 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pitch, yaw in [−π/2, π/2] and roll with ``rotation_from_euler(pitch, yaw, roll) == rotation``.
+
+    R = Rx·Ry·Rz holds −sin(yaw) at [0, 2]; at yaw = ±90° only one combination of pitch and roll is determined, and
+    pitch takes all of it.
+    """
+    r = np.asarray(rotation, dtype=np.float64)
+    yaw = np.arctan2(-r[..., 0, 2], np.hypot(r[..., 0, 0], r[..., 0, 1]))
+    gimbal = np.hypot(r[..., 0, 0], r[..., 0, 1]) < 1e-9
+    pitch = np.where(gimbal, np.arctan2(-r[..., 2, 1], r[..., 1, 1]), np.arctan2(r[..., 1, 2], r[..., 2, 2]))
+    roll = np.where(gimbal, 0.0, np.arctan2(r[..., 0, 1], r[..., 0, 0]))
+    return pitch, yaw, roll
+
+
+def yaw_from_rotation(rotation: Float[np.ndarray, "*n 3 3"]) -> Float[np.ndarray, "*n"]:
+    """How far the face is turned to the side, in [−π, π]: the azimuth of the nose's direction in the camera's frame.
+
+    Positive toward the viewer's left, as 300W-LP's yaw is for small pitch and roll. Use this, not the stored angle,
+    for yaw bins: 31 of AFLW2000-3D's stored angles lie beyond ±99°.
+    """
+    nose = np.asarray(rotation, dtype=np.float64)[..., :, 2]
+    return np.arctan2(-nose[..., 0], nose[..., 2])
+
+
+def rotation_from_vector(vector: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3 3"]:
+    """exp([w]×): the right-handed turn by |w| radians about w (Rodrigues' formula, series near zero)."""
+    w = np.asarray(vector, dtype=np.float64)
+    angle_squared = (w**2).sum(-1)[..., None, None]
+    angle = np.sqrt(angle_squared)
+    small = angle < 1e-4
+    safe = np.where(small, 1.0, angle)  # computed on a safe value first, so that no branch divides by zero
+    first = np.where(small, 1 - angle_squared / 6, np.sin(safe) / safe)
+    second = np.where(small, 0.5 - angle_squared / 24, (1 - np.cos(safe)) / safe**2)
+    zero = np.zeros_like(w[..., 0])
+    cross = np.stack([zero, -w[..., 2], w[..., 1], w[..., 2], zero, -w[..., 0], -w[..., 1], w[..., 0], zero], axis=-1)
+    cross = cross.reshape(*w.shape[:-1], 3, 3)
+    return np.eye(3) + first * cross + second * (cross @ cross)

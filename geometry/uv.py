@@ -1,0 +1,35 @@
+"""UV atlases: a place on a flat square for every vertex."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int32
+
+from geometry.mesh import check_triangles
+
+
+@dataclass(frozen=True, slots=True)
+class UVAtlas:
+    """UV coordinates in [0, 1]² (u right, v up, float64) of every vertex, and the triangles that cover the square.
+
+    The triangles are the model's own with the ones that close its inner holes (the slit of the mouth).
+    """
+
+    uv: Float[np.ndarray, "v 2"]
+    triangles: Int32[np.ndarray, "t 3"]
+
+    def __post_init__(self) -> None:
+        """Refuse coordinates outside the unit square and indices that point outside."""
+        if not np.isfinite(self.uv).all() or self.uv.min() < 0 or self.uv.max() > 1:
+            raise ValueError(
+                f"UV coordinates lie in [0, 1], these in [{np.nanmin(self.uv):g}, {np.nanmax(self.uv):g}]"
+                + (" with NaN" if np.isnan(self.uv).any() else "")
+            )
+        check_triangles(self.triangles, len(self.uv))
+
+    @property
+    def signed_areas(self) -> Float[np.ndarray, "t"]:
+        """The area of every triangle in the square, positive where counter-clockwise (u right, v up)."""
+        a, b, c = (self.uv[self.triangles[:, k]] for k in range(3))
+        first, second = b - a, c - a
+        return 0.5 * (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0])
