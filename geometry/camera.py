@@ -30,7 +30,9 @@ class ScaledOrthographicCamera:
         return apply_affine(self.image_from_model, vertices)
 
 
-def compose_affine(second: Float[np.ndarray, "*n 3 4"], first: Float[np.ndarray, "*n 3 4"]) -> Float[np.ndarray, "*n 3 4"]:
+def compose_affine(
+    second: Float[np.ndarray, "*n 3 4"], first: Float[np.ndarray, "*n 3 4"]
+) -> Float[np.ndarray, "*n 3 4"]:
     """The affine map that does `first`, then `second`."""
     linear = second[..., :, :3] @ first[..., :, :3]
     translation = (second[..., :, :3] @ first[..., :, 3:])[..., 0] + second[..., :, 3]

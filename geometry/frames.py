@@ -41,7 +41,9 @@ class Similarity2D:
         object.__setattr__(self, "matrix", matrix)
 
     @classmethod
-    def of(cls, *, scale: float = 1.0, angle: float = 0.0, translation_px: tuple[float, float] = (0.0, 0.0)) -> "Similarity2D":
+    def of(
+        cls, *, scale: float = 1.0, angle: float = 0.0, translation_px: tuple[float, float] = (0.0, 0.0)
+    ) -> "Similarity2D":
         """Scale and turn about the first pixel's centre by `angle` (radians, from x toward y), then translate."""
         c, s = scale * np.cos(angle), scale * np.sin(angle)
         return cls(np.array([[c, -s, translation_px[0]], [s, c, translation_px[1]], [0.0, 0.0, 1.0]]))
@@ -73,7 +75,7 @@ class Similarity2D:
     def affine3d(self) -> Float[np.ndarray, "3 4"]:
         """The same as a matrix on (x, y, z, 1): z is multiplied by the scale."""
         affine = np.zeros((3, 4))
-        affine[:2, :2], affine[:2, 3], affine[2, 2] = self.matrix[:2, :2], self.matrix[:2, 2], self.scale
+        affine[:2, :2], affine[:2, 3], affine[2, 2] = (self.matrix[:2, :2], self.matrix[:2, 2], self.scale)
         return affine
 
     def __matmul__(self, first: "Similarity2D") -> "Similarity2D":

@@ -32,9 +32,9 @@ def check_triangles(triangles: Int[np.ndarray, "t 3"], n_vertices: int) -> None:
 
 
 def signed_volume(vertices: Float[np.ndarray, "v 3"], triangles: Int[np.ndarray, "t 3"]) -> float:
-    """The volume that the triangles enclose with the vertices' centroid: positive when they are counter-clockwise from outside.
+    """The volume that the triangles enclose with the vertices' centroid: positive when counter-clockwise from outside.
 
-    Right-handed frames only (the model frame); in image and crop frames, which are left-handed, the sign is the opposite.
+    Right-handed frames only (the model frame); in image and crop frames, which are left-handed, the sign is opposite.
     """
     corners = (vertices - vertices.mean(axis=0))[triangles].astype(np.float64)
     return float(np.einsum("ti,ti->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6)
@@ -50,14 +50,16 @@ def vertex_normals(vertices: Float[np.ndarray, "v 3"], triangles: Int[np.ndarray
     return (normals / np.where(length > 0, length, 1.0)).astype(vertices.dtype)
 
 
-def undirected_edges(triangles: Int[np.ndarray, "t 3"]) -> tuple[Int[np.ndarray, "e 2"], Int[np.ndarray, "e"]]:
+def undirected_edges(triangles: Int[np.ndarray, "t 3"]) -> tuple[Int[np.ndarray, "e 2"], Int[np.ndarray, " e"]]:
     """Every edge once, its lower vertex first, and how many triangles use it (2 inside, 1 on a boundary)."""
-    edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1)
-    unique, counts = np.unique(edges, axis=0, return_counts=True)
-    return unique, counts
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]).astype(np.int64)
+    n = int(edges.max()) + 1 if len(edges) else 1
+    # one number for an edge: sorting numbers is eight times faster than sorting rows
+    keys, counts = np.unique(edges.min(axis=1) * n + edges.max(axis=1), return_counts=True)
+    return np.stack([keys // n, keys % n], axis=1).astype(triangles.dtype), counts
 
 
-def boundary_loops(triangles: Int[np.ndarray, "t 3"]) -> list[Int[np.ndarray, "l"]]:
+def boundary_loops(triangles: Int[np.ndarray, "t 3"]) -> list[Int[np.ndarray, " l"]]:
     """The boundary loops, longest first, each in the direction of its triangles' edges, starting at its lowest vertex.
 
     Raises ValueError when two loops touch in a vertex or an edge has more than two triangles (a non-manifold mesh).
@@ -68,7 +70,9 @@ def boundary_loops(triangles: Int[np.ndarray, "t 3"]) -> list[Int[np.ndarray, "l
     unique, counts = np.unique(keys, return_counts=True)
     if (counts > 1).any():
         a, b = divmod(int(unique[counts > 1][0]), n)
-        raise ValueError(f"edge {a}–{b} is used twice in one direction: the mesh is not manifold or not consistently wound")
+        raise ValueError(
+            f"edge {a}–{b} is used twice in one direction: the mesh is not manifold or not consistently wound"
+        )
     open_edges = directed[~np.isin(directed[:, 1].astype(np.int64) * n + directed[:, 0], unique)]
     starts, times = np.unique(open_edges[:, 0], return_counts=True)
     if (times > 1).any():
@@ -95,7 +99,7 @@ def component_count(triangles: Int[np.ndarray, "t 3"], n_vertices: int) -> int:
 
 def submesh(
     triangles: Int[np.ndarray, "t 3"], keep: np.ndarray
-) -> tuple[Int32[np.ndarray, "s 3"], Int32[np.ndarray, "v"]]:
+) -> tuple[Int32[np.ndarray, "s 3"], Int32[np.ndarray, " v"]]:
     """Triangles whose three corners are kept, re-indexed, and the new index of every old vertex (−1: dropped).
 
     `keep` is a bool mask over the vertices.

@@ -47,7 +47,7 @@ class SurfacePoints:
     weights: Float[np.ndarray, "p 3"]
 
     @classmethod
-    def at_vertices(cls, indices: Int[np.ndarray, "p"]) -> "SurfacePoints":
+    def at_vertices(cls, indices: Int[np.ndarray, " p"]) -> "SurfacePoints":
         """The vertices themselves as surface points."""
         corners = np.repeat(np.asarray(indices, dtype=np.int32)[:, None], 3, axis=1)
         return cls(corners, np.tile(np.array([1.0, 0.0, 0.0]), (len(corners), 1)))
@@ -94,10 +94,10 @@ class MorphableModel(abc.ABC):
     triangles: Int32[np.ndarray, "t 3"]
     closing_triangles: Int32[np.ndarray, "c 3"]
     landmark_vertices: Int32[np.ndarray, "68"]
-    regions: UInt8[np.ndarray, "v"]
-    mirror: Int32[np.ndarray, "v"] | None
-    identity_stddevs: Float[np.ndarray, "k_id"]
-    expression_stddevs: Float[np.ndarray, "k_exp"]
+    regions: UInt8[np.ndarray, " v"]
+    mirror: Int32[np.ndarray, " v"] | None
+    identity_stddevs: Float[np.ndarray, " k_id"]
+    expression_stddevs: Float[np.ndarray, " k_exp"]
     uv: Float[np.ndarray, "v 2"] | None
 
     @property
@@ -169,13 +169,13 @@ class DenseModel(MorphableModel):
     mean: Float32[np.ndarray, "v 3"]
     identity_basis: Float32[np.ndarray, "k_id v3"]
     expression_basis: Float32[np.ndarray, "k_exp v3"]
-    identity_stddevs: Float[np.ndarray, "k_id"]
-    expression_stddevs: Float[np.ndarray, "k_exp"]
+    identity_stddevs: Float[np.ndarray, " k_id"]
+    expression_stddevs: Float[np.ndarray, " k_exp"]
     triangles: Int32[np.ndarray, "t 3"]
     landmark_vertices: Int32[np.ndarray, "68"]
-    regions: UInt8[np.ndarray, "v"]
+    regions: UInt8[np.ndarray, " v"]
     closing_triangles: Int32[np.ndarray, "c 3"] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
-    mirror: Int32[np.ndarray, "v"] | None = None
+    mirror: Int32[np.ndarray, " v"] | None = None
     uv: Float[np.ndarray, "v 2"] | None = None
 
     def __post_init__(self) -> None:
@@ -191,7 +191,7 @@ class DenseModel(MorphableModel):
         check_triangles(self.closing_triangles, n)
 
     @cached_property
-    def fingerprint(self) -> str:  # noqa: D102
+    def fingerprint(self) -> str:
         arrays = (
             self.mean, self.identity_basis, self.expression_basis, self.identity_stddevs, self.expression_stddevs,
             self.triangles, self.landmark_vertices, self.regions, self.closing_triangles, self.mirror, self.uv,
@@ -199,17 +199,17 @@ class DenseModel(MorphableModel):
         return fingerprint_of(arrays)
 
     @property
-    def mean_shape(self) -> Float32[np.ndarray, "v 3"]:  # noqa: D102
+    def mean_shape(self) -> Float32[np.ndarray, "v 3"]:
         return self.mean
 
-    def vertices(self, coefficients: Coefficients) -> Float32[np.ndarray, "*n v 3"]:  # noqa: D102
+    def vertices(self, coefficients: Coefficients) -> Float32[np.ndarray, "*n v 3"]:
         self.check(coefficients)
         flat = coefficients.identity.astype(np.float32) @ self.identity_basis
         flat += coefficients.expression.astype(np.float32) @ self.expression_basis
         flat += self.mean.reshape(-1)
         return flat.reshape(*flat.shape[:-1], -1, 3)
 
-    def rows(self, points: SurfacePoints) -> LinearRows:  # noqa: D102
+    def rows(self, points: SurfacePoints) -> LinearRows:
         def at_points(basis: np.ndarray) -> np.ndarray:  # (k, 3v) -> (p 3 k)
             corners = basis.reshape(len(basis), -1, 3)[:, points.corners].astype(np.float64)  # (k p 3 xyz)
             return np.einsum("kpcx,pc->pxk", corners, points.weights)

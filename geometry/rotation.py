@@ -8,7 +8,9 @@ from jaxtyping import Float
 
 
 def rotation_from_euler(
-    pitch: Float[np.ndarray, "*n"] | float, yaw: Float[np.ndarray, "*n"] | float, roll: Float[np.ndarray, "*n"] | float
+    pitch: Float[np.ndarray, "*n"] | np.floating | float | int,
+    yaw: Float[np.ndarray, "*n"] | np.floating | float | int,
+    roll: Float[np.ndarray, "*n"] | np.floating | float | int,
 ) -> Float[np.ndarray, "*n 3 3"]:
     """R = Rx(pitch) · Ry(yaw) · Rz(roll) with 300W-LP's elementary matrices, the transposes of the right-handed ones.
 
@@ -16,30 +18,35 @@ def rotation_from_euler(
     Source: `RotationMatrix.m` of Zhu et al.'s AFLW2000-3D release.
     """
     pitch, yaw, roll = np.broadcast_arrays(*(np.asarray(a, dtype=np.float64) for a in (pitch, yaw, roll)))
-    (cx, sx), (cy, sy), (cz, sz) = ((np.cos(a), np.sin(a)) for a in (pitch, yaw, roll))
-    zero, one = np.zeros_like(cx), np.ones_like(cx)
-
-    def matrix(*rows: tuple[np.ndarray, ...]) -> np.ndarray:
-        return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
-
-    r_x = matrix((one, zero, zero), (zero, cx, sx), (zero, -sx, cx))
-    r_y = matrix((cy, zero, -sy), (zero, one, zero), (sy, zero, cy))
-    r_z = matrix((cz, sz, zero), (-sz, cz, zero), (zero, zero, one))
-    return r_x @ r_y @ r_z
+    return _elementary(pitch, 1, 2) @ _elementary(yaw, 2, 0) @ _elementary(roll, 0, 1)
 
 
-def euler_from_rotation(rotation: Float[np.ndarray, "*n 3 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _elementary(angle: np.ndarray, first: int, second: int) -> np.ndarray:
+    """The identity but for cos at [first, first] and [second, second], sin at [first, second], −sin at the other."""
+    matrix = np.zeros((*angle.shape, 3, 3))
+    matrix[..., range(3), range(3)] = 1.0
+    matrix[..., first, first] = matrix[..., second, second] = np.cos(angle)
+    matrix[..., first, second] = np.sin(angle)
+    matrix[..., second, first] = -np.sin(angle)
+    return matrix
+
+
+def euler_from_rotation(
+    rotation: Float[np.ndarray, "*n 3 3"],
+) -> tuple[Float[np.ndarray, "*n"], Float[np.ndarray, "*n"], Float[np.ndarray, "*n"]]:
     """Pitch, yaw in [−π/2, π/2] and roll with ``rotation_from_euler(pitch, yaw, roll) == rotation``.
 
-    R = Rx·Ry·Rz holds −sin(yaw) at [0, 2]; at yaw = ±90° only one combination of pitch and roll is determined, and
-    pitch takes all of it.
+    At yaw = ±90° only one combination of pitch and roll is determined, and pitch takes all of it. Pitch is read after
+    roll has been undone, so the three belong together beside ±90° too, where rounding decides between pitch and roll.
     """
     r = np.asarray(rotation, dtype=np.float64)
-    yaw = np.arctan2(-r[..., 0, 2], np.hypot(r[..., 0, 0], r[..., 0, 1]))
-    gimbal = np.hypot(r[..., 0, 0], r[..., 0, 1]) < 1e-9
-    pitch = np.where(gimbal, np.arctan2(-r[..., 2, 1], r[..., 1, 1]), np.arctan2(r[..., 1, 2], r[..., 2, 2]))
-    roll = np.where(gimbal, 0.0, np.arctan2(r[..., 0, 1], r[..., 0, 0]))
-    return pitch, yaw, roll
+    cos_yaw = np.hypot(r[..., 0, 0], r[..., 0, 1])  # row 0 of R is (cos yaw cos roll, cos yaw sin roll, −sin yaw)
+    yaw = np.arctan2(-r[..., 0, 2], cos_yaw)
+    roll = np.where(cos_yaw < 1e-9, 0.0, np.arctan2(r[..., 0, 1], r[..., 0, 0]))
+    # column 1 of R · Rz(roll)ᵀ = Rx · Ry is (0, cos pitch, −sin pitch)
+    column = np.cos(roll)[..., None] * r[..., 1] - np.sin(roll)[..., None] * r[..., 0]
+    pitch = np.arctan2(-column[..., 2], column[..., 1])
+    return np.asarray(pitch), np.asarray(yaw), np.asarray(roll)
 
 
 def yaw_from_rotation(rotation: Float[np.ndarray, "*n 3 3"]) -> Float[np.ndarray, "*n"]:
@@ -49,7 +56,7 @@ def yaw_from_rotation(rotation: Float[np.ndarray, "*n 3 3"]) -> Float[np.ndarray
     for yaw bins: 31 of AFLW2000-3D's stored angles lie beyond ±99°.
     """
     nose = np.asarray(rotation, dtype=np.float64)[..., :, 2]
-    return np.arctan2(-nose[..., 0], nose[..., 2])
+    return np.asarray(np.arctan2(-nose[..., 0], nose[..., 2]))
 
 
 def rotation_from_vector(vector: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3 3"]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int32
+from jaxtyping import Bool, Float, Int32
 
 from geometry.mesh import check_triangles
 
@@ -28,8 +28,15 @@ class UVAtlas:
         check_triangles(self.triangles, len(self.uv))
 
     @property
-    def signed_areas(self) -> Float[np.ndarray, "t"]:
+    def signed_areas(self) -> Float[np.ndarray, " t"]:
         """The area of every triangle in the square, positive where counter-clockwise (u right, v up)."""
         a, b, c = (self.uv[self.triangles[:, k]] for k in range(3))
         first, second = b - a, c - a
         return 0.5 * (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0])
+
+    @property
+    def folded(self) -> Bool[np.ndarray, " t"]:
+        """Triangles that are turned over or collapsed: without a positive area beyond what rounding of UV can feign."""
+        sides = self.uv[self.triangles] - np.roll(self.uv[self.triangles], 1, axis=1)
+        longest = np.linalg.norm(sides, axis=2).max(axis=1)
+        return self.signed_areas <= 4 * np.finfo(np.float64).eps * longest

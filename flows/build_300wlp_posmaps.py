@@ -1,0 +1,123 @@
+"""Flow `build-300wlp-posmaps`: plan, map over shards, verify, publish, say so."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Literal
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+from prefect.task_runners import ProcessPoolTaskRunner
+from pydantic import Field
+
+from flows import build, presets
+from flows.local import usable_cores
+from storage.phases import Phase, reach
+
+
+# What is done is decided by the shard's own receipt on disk, never by a task cache.
+@task(name="shard", cache_policy=NO_CACHE, retries=2, task_run_name="shard-{shard}", persist_result=False)
+def build_shard(job: build.Job, shard: int) -> build.ShardOutcome:
+    """Make one shard, or find it made."""
+    return build.build_shard(job, shard)
+
+
+@flow(name="build-300wlp-posmaps", persist_result=False)
+def build_300wlp_posmaps(
+    source: Annotated[
+        str | None, Field(description="Folder of 300W-LP or AFLW2000-3D; none: the built-in sample.")
+    ] = None,
+    model: Annotated[str, Field(description="'built-in', or the morphable model's file or folder.")] = "built-in",
+    out: Annotated[str, Field(description="Where data sets lie.")] = "datasets",
+    size: Annotated[int, Field(ge=128, le=512, description="Side of crops and maps in pixels.")] = 256,
+    maps: Annotated[
+        Literal["materialized", "parametric"], Field(description="Store maps, or parameters.")
+    ] = "materialized",
+    atlas: Annotated[Literal["auto", "own", "tutte"], Field(description="Which UV atlas.")] = "auto",
+    copies: Annotated[int, Field(ge=1, description="Samples of each picture; the first is not jittered.")] = 1,
+    compat: Annotated[Literal["face3d"] | None, Field(description="Reproduce a published recipe's labels.")] = None,
+    seed: Annotated[int, Field(ge=0, description="Seed of the jitter.")] = 0,
+    workers: Annotated[int, Field(ge=0, description="Worker processes; 0: one for each core.")] = 0,
+    max_bad: Annotated[
+        float, Field(ge=0, le=1, description="Share of bad samples that does not stop the build.")
+    ] = 0.01,
+    on_bad: Annotated[
+        Literal["quarantine", "fail"], Field(description="'fail' stops at the first bad sample.")
+    ] = "quarantine",
+) -> dict[str, object]:
+    """PRNet's position maps from 300W-LP, published as a data set of Zarr shards. Running it twice does it once."""
+    config = presets.posmaps_300wlp(size_px=size, maps=maps, atlas=atlas, copies=copies, compat=compat, seed=seed)
+    logger = get_run_logger()
+    with build.opened_build(config, source=source, model=model, out=out) as opened:
+        plan = opened.job.plan
+        missing = opened.missing_shards
+        logger.info(
+            "%s %s: %d samples, %d of %d shards to make",
+            plan.name,
+            plan.version,
+            plan.n_slots,
+            len(missing),
+            plan.n_shards,
+        )
+
+        with ProcessPoolTaskRunner(max_workers=workers or usable_cores()) as runner:
+            futures = [runner.submit(build_shard, {"job": opened.job, "shard": shard}) for shard in missing]
+            outcomes = [*opened.finished.values(), *(future.result() for future in futures)]
+        build.check_bad(outcomes, n_slots=plan.n_slots, max_bad=max_bad, fail_on_first=on_bad == "fail")
+        published = build.publish_build(opened)
+
+    reach(Phase.EVENT, published.version)
+    report(published, outcomes)
+    announce(published, fingerprint=plan.fingerprint)
+    return summary(published)
+
+
+def summary(published: build.Published) -> dict[str, object]:
+    """The result as plain values."""
+    return {
+        "dataset": published.dataset,
+        "version": published.version,
+        "path": str(published.path),
+        "samples": published.samples,
+        "rejected": published.rejected,
+    }
+
+
+def report(published: build.Published, outcomes: list[build.ShardOutcome]) -> None:
+    """Artifacts for the server's pages: counts, and what was rejected and why."""
+    readback = published.statistics.get("landmark_readback_px", {})
+    rows = {**summary(published), "contact sheet": str(published.contact_sheet)}
+    if readback:
+        rows["landmarks read back (px)"] = f"mean {readback['mean']:.3f}, worst {readback['worst']:.3f}"
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    link = f"[contact sheet]({Path(published.contact_sheet).as_uri()})"
+    create_markdown_artifact(
+        f"# {published.dataset} {published.version}\n\n| | |\n|---|---|\n{table}\n\n{link}\n",
+        key=f"{published.dataset}-summary",
+        description=f"{published.samples} samples",
+    )
+    rejected = [hole for outcome in outcomes for hole in outcome.rejected]
+    if rejected:
+        counts = Counter(code for _, code, _ in rejected)
+        examples = {code: (source_id, reason) for source_id, code, reason in reversed(rejected)}
+        create_table_artifact(
+            [
+                {"reason": code, "samples": n, "first": examples[code][0], "why": examples[code][1]}
+                for code, n in counts.most_common()
+            ],
+            key=f"{published.dataset}-rejected",
+            description=f"{len(rejected)} rejected samples",
+        )
+
+
+def announce(published: build.Published, *, fingerprint: str) -> None:
+    """Tell the server that a data set was published; every templated key is in every event."""
+    emit_event(
+        event="dataset.published",
+        resource={
+            "prefect.resource.id": f"facefoundry.dataset.{published.dataset}",
+            "prefect.resource.name": published.dataset,
+        },
+        payload={**summary(published), "fingerprint": fingerprint},
+    )

@@ -1,0 +1,345 @@
+"""The command line. Each command imports what it needs when it runs, so that `--help` answers at once.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 too many bad samples, 4 someone else is building.
+"""
+
+import json
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+FAILED, WRONG_USE, TOO_MANY_BAD, ALREADY_BUILDING = 1, 2, 3, 4
+
+_UsageError = typer.BadParameter.__bases__[0]  # click's, wherever typer keeps it
+
+app = typer.Typer(
+    help="Dense face alignment training data: 3DMM fits, UV atlases and position maps in Zarr shards.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+model_app = typer.Typer(help="Morphable models: convert them once, look into them.", no_args_is_help=True)
+app.add_typer(model_app, name="model")
+
+
+class Preset(StrEnum):
+    """A data set that is built by name: its flow's name without `build-`."""
+
+    POSMAPS_300WLP = "300wlp-posmaps"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line and nothing else.")]
+Out = Annotated[Path, typer.Option(help="Where data sets lie.")]
+Model = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="'built-in', or a morphable model's file or folder; give it again for files that belong together."
+    ),
+]
+
+
+@app.command()
+def build(
+    preset: Annotated[Preset, typer.Argument(help="What to build.")],
+    source: Annotated[
+        Path | None, typer.Option(help="Folder of 300W-LP or AFLW2000-3D. Default: a sample drawn here.")
+    ] = None,
+    model: Model = None,
+    out: Out = Path("datasets"),
+    size: Annotated[int, typer.Option(min=128, max=512, help="Side of crops and maps in pixels.")] = 256,
+    maps: Annotated[
+        Literal["parametric", "materialized"],
+        typer.Option(help="Store parameters that readers decode, or the maps themselves."),
+    ] = "materialized",
+    atlas: Annotated[
+        Literal["auto", "own", "tutte"],
+        typer.Option(help="The model's own UV atlas, a computed Tutte map, or what there is."),
+    ] = "auto",
+    copies: Annotated[int, typer.Option(min=1, help="Samples of each picture; the first is not jittered.")] = 1,
+    compat: Annotated[Literal["face3d"] | None, typer.Option(help="Give a published recipe's labels.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one for each core.")] = 0,
+    on_bad: Annotated[
+        Literal["quarantine", "fail"], typer.Option(help="List bad samples and go on, or stop at the first.")
+    ] = "quarantine",
+    max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of bad samples that stops the build.")] = 0.01,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the jitter.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Build a data set and publish it; what is there already is not made again.
+
+    facefoundry build 300wlp-posmaps
+    facefoundry build 300wlp-posmaps --source 300W_LP --model BFM.mat --model BFM_UV.mat --maps parametric
+    """
+    from flows import presets
+    from flows.local import build_here
+    from flows.progress import shown, silent_for
+
+    start = time.monotonic()
+    config = presets.posmaps_300wlp(size_px=size, maps=maps, atlas=atlas, copies=copies, compat=compat, seed=seed)
+    published = build_here(
+        config,
+        source=source,
+        model=_model(model),
+        out=out,
+        workers=workers,
+        max_bad=max_bad,
+        fail_on_first=on_bad == "fail",
+        progress=silent_for if as_json else lambda total: shown(preset.value, total),
+    )
+    seconds = time.monotonic() - start
+    if as_json:
+        _print_json(
+            dataset=published.dataset,
+            version=published.version,
+            path=str(published.path),
+            samples=published.samples,
+            rejected=published.rejected,
+            seconds=round(seconds, 3),
+        )
+        return
+    print(f"data set       {published.path}")
+    print(f"contact sheet  {published.contact_sheet}")
+    print(f"samples        {published.samples}, {published.rejected} rejected, {seconds:.1f} s")
+    readback = published.statistics.get("landmark_readback_px")
+    if readback:
+        print(
+            f"landmarks      read back from the maps: {readback['mean']:.3f} px off on average, {readback['worst']:.3f} px at worst"
+        )
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(help="Folder to write; made when absent.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every draw.")] = 0,
+    identities: Annotated[int, typer.Option(min=1, help="Invented people.")] = 12,
+    expressions: Annotated[int, typer.Option(min=1, help="Families of each.")] = 2,
+    views: Annotated[int, typer.Option(min=1, max=100, help="Pictures of a family, turned up to profile.")] = 8,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one for each core.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw a small folder in 300W-LP's layout from the built-in model: pictures and .mat files, traps included."""
+    from flows.local import usable_cores
+    from flows.progress import shown, silent_for
+    from storage.synthetic import write_sample_folder
+
+    with (silent_for if as_json else lambda total: shown("sample", total, unit="families"))(
+        identities * expressions
+    ) as report:
+        record = write_sample_folder(
+            folder,
+            seed=seed,
+            n_identities=identities,
+            n_expressions=expressions,
+            n_views=views,
+            workers=workers or usable_cores(),
+            progress=lambda done, total: report(1),
+        )
+    if as_json:
+        _print_json(path=str(folder.absolute()), pictures=record.pictures, families=record.families)
+    else:
+        print(f"{record.pictures} pictures of {record.families} families in {folder}")
+
+
+DatasetPath = Annotated[Path, typer.Argument(help="<out>/<name>, or a version's own folder.")]
+Version = Annotated[str | None, typer.Option(help="A version; default: the latest.")]
+
+
+@app.command()
+def show(
+    dataset: DatasetPath,
+    index: Annotated[int, typer.Argument(help="Number of the sample.")] = 0,
+    version: Version = None,
+    save: Annotated[Path | None, typer.Option(help="The PNG to write; default: <name>-<index>.png here.")] = None,
+    turn: Annotated[
+        float | None, typer.Option(help="Add a shaded view of the mesh, turned by so many degrees.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw one sample from the stored data alone: image, landmarks, mesh, position map, weights."""
+    from render.preview import encode_png, sample_sheet
+    from storage.dataset import open_dataset
+
+    opened = open_dataset(dataset, version)
+    stored = opened[index]
+    picture = sample_sheet(stored, opened.table("weight_mask"))
+    if turn is not None:
+        picture = _with_turned_mesh(picture, stored, turn)
+    path = save or Path(f"{opened.manifest.name}-{index}.png")
+    path.write_bytes(encode_png(picture))
+    if as_json:
+        _print_json(path=str(path.absolute()), source_id=stored["source_id"])
+    else:
+        print(f"{stored['source_id']}: {path}")
+
+
+@app.command(name="list")
+def list_datasets(out: Out = Path("datasets"), as_json: Json = False) -> None:
+    """List data sets and their versions; * marks the latest."""
+    from storage.publish import LATEST_KEY, latest_version
+    from storage.store import LocalStore
+
+    rows = []
+    for folder in sorted(out.iterdir()) if out.is_dir() else ():
+        if not (folder / LATEST_KEY).is_file():
+            continue
+        latest = latest_version(LocalStore(folder))
+        for manifest in sorted(folder.glob("*/manifest.json")):
+            rows.append(
+                {"dataset": folder.name, "version": manifest.parent.name, "latest": manifest.parent.name == latest}
+            )
+    if as_json:
+        _print_json(datasets=rows)
+        return
+    for row in rows:
+        print(f"{'*' if row['latest'] else ' '} {row['dataset']}  {row['version']}")
+
+
+@app.command()
+def info(dataset: DatasetPath, version: Version = None, as_json: Json = False) -> None:
+    """Tell what a version holds, from what, and by which config."""
+    from storage.dataset import open_dataset
+
+    opened = open_dataset(dataset, version)
+    manifest = opened.manifest
+    about = {
+        "dataset": manifest.name,
+        "version": manifest.version,
+        "samples": manifest.n_samples,
+        "rejected": len(manifest.rejected),
+        "bytes": sum(thing.bytes for thing in manifest.objects),
+        "model": manifest.model.model_dump(),
+        "sources": [source.model_dump(exclude={"details"}) for source in manifest.plan.sources],
+        "config": manifest.config,
+        "statistics": manifest.statistics,
+        "targets": {
+            target.name: f"{target.dtype} {list(target.sample_shape)} {target.unit}".strip() for target in opened.schema
+        },
+        "rejected_samples": [hole.model_dump() for hole in manifest.rejected],
+    }
+    print(json.dumps(about) if as_json else json.dumps(about, indent=2, ensure_ascii=False))
+
+
+@app.command()
+def verify(
+    dataset: DatasetPath,
+    version: Version = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Names and sizes alone; default: every byte.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Hold every object of a version against its manifest; exit code 1 when something is wrong."""
+    from storage import verify as verification
+    from storage.dataset import open_dataset
+    from storage.store import LocalStore
+
+    folder = open_dataset(dataset, version).path
+    findings = verification.verify(LocalStore(folder), full=not fast)
+    if as_json:
+        _print_json(path=str(folder), whole=not findings, findings=[str(finding) for finding in findings])
+    else:
+        for finding in findings:
+            print(finding)
+        print(f"{folder}: {'whole' if not findings else f'{len(findings)} objects are not as published'}")
+    if findings:
+        raise typer.Exit(FAILED)
+
+
+@model_app.command("import")
+def import_model(
+    files: Annotated[list[str], typer.Argument(help="The model's files or folder.")],
+    out: Out = Path("datasets"),
+    as_json: Json = False,
+) -> None:
+    """Convert a morphable model once into a file that opens at once and is shared between processes."""
+    from flows.build import model_archive_path
+    from geometry import load_model
+    from geometry.model_archive import save_model
+    from geometry.morphable_model import DenseModel
+
+    loaded = load_model(_model(files))
+    if not isinstance(loaded, DenseModel):
+        raise ValueError("the built-in model needs no import: it comes with the package")
+    path = model_archive_path(loaded, out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_model(loaded, path)
+    if as_json:
+        _print_json(path=str(path.absolute()), fingerprint=loaded.fingerprint)
+    else:
+        print(f"{loaded.name} ({loaded.n_vertices} vertices, fingerprint {loaded.fingerprint}): {path}")
+
+
+@model_app.command("info")
+def model_info(
+    files: Annotated[list[str], typer.Argument(help="'built-in', or the model's files or folder.")],
+    as_json: Json = False,
+) -> None:
+    """Describe a morphable model: vertices, modes, boundary loops, units, landmarks, licence."""
+    from dataclasses import asdict
+
+    from geometry import load_model
+    from geometry.models import describe_model
+
+    about = asdict(describe_model(load_model(_model(files))))
+    print(json.dumps(about) if as_json else json.dumps(about, indent=2, ensure_ascii=False))
+
+
+def _model(files: list[str] | None) -> str | list[str]:
+    if not files:
+        return "built-in"
+    return files[0] if len(files) == 1 else files
+
+
+def _print_json(**values: object) -> None:
+    print(json.dumps(values))
+
+
+def _with_turned_mesh(picture, stored, degrees: float):  # noqa: ANN001, ANN202
+    """The sheet with the stored map's mesh beside it, turned; drawn by pyrender."""
+    import numpy as np
+
+    from render.preview import map_mesh
+    from render.shaded_view import shaded_view
+
+    vertices, triangles = map_mesh(stored["position_map"], stored["covered"])
+    used = np.unique(triangles)
+    upright = vertices[used] * (1, -1, 1)  # crop frames are left-handed
+    index = np.full(len(vertices), -1)
+    index[used] = np.arange(len(used))
+    view = shaded_view(upright, index[triangles], yaw=np.radians(degrees), side=picture.shape[0])
+    return np.hstack([picture, view])
+
+
+def main() -> None:
+    """Run the command line; a failure is one line on standard error and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except _UsageError as error:
+        error.show()
+        code = WRONG_USE
+    except (KeyboardInterrupt, typer.Abort):
+        code = _complain("stopped; finished shards are kept, and the same command goes on", FAILED)
+    except Exception as error:
+        code = _exit_code_of(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _exit_code_of(error: Exception) -> int:
+    """One line for what a user can mend; a traceback for what only we can."""
+    from flows.errors import TooManyBad
+    from storage.publish import AlreadyBuilding
+
+    if isinstance(error, TooManyBad):
+        return _complain(str(error), TOO_MANY_BAD)
+    if isinstance(error, AlreadyBuilding):
+        return _complain(str(error), ALREADY_BUILDING)
+    if isinstance(error, ValueError | OSError | LookupError | RuntimeError):
+        return _complain(str(error), FAILED)
+    raise error
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"facefoundry: {sentence}", file=sys.stderr)
+    return code

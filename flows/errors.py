@@ -1,0 +1,13 @@
+"""The ways a build ends early, light enough for the command line to know them without loading anything else."""
+
+
+class TooManyBad(RuntimeError):
+    """More samples had to be rejected than the build was told to bear."""
+
+
+class SourceChanged(RuntimeError):
+    """A source file is not the one that was planned with."""
+
+
+class WorkerDied(RuntimeError):
+    """A worker process ended without an answer."""

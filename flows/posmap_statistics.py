@@ -1,0 +1,69 @@
+"""Numbers about a data set of position maps, gathered shard by shard and added up in the manifest."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from flows.posmaps import PosmapSample
+
+YAW_BIN_DEG = 10
+
+
+class Collector:
+    """Gathers the numbers of one shard."""
+
+    def __init__(self) -> None:
+        self._readback: list[np.ndarray] = []
+        self._residuals: list[float] = []
+        self._yaws: list[float] = []
+        self._names: list[str] = []
+
+    def add(self, sample: PosmapSample) -> None:
+        """Take in one good sample."""
+        self._readback.append(sample.readback_error_px)
+        self._residuals.append(sample.landmark_residual_px)
+        self._yaws.append(sample.yaw)
+        self._names.append(sample.source_id)
+
+    def result(self) -> dict[str, object]:
+        """The shard's numbers, JSON alone: sums, so that shards can be added up."""
+        if not self._names:
+            return {}
+        readback = np.array(self._readback)
+        worst = int(readback.max(axis=1).argmax())
+        residuals = np.array(self._residuals)
+        known = residuals[np.isfinite(residuals)]
+        edges = np.arange(-180, 180 + YAW_BIN_DEG, YAW_BIN_DEG)
+        return {
+            "landmark_readback_px": {
+                "n": readback.size,
+                "sum": float(readback.sum()),
+                "worst": float(readback.max()),
+                "worst_source_id": self._names[worst],
+            },
+            "landmark_residual_px": {
+                "n": len(known),
+                "sum": float(known.sum()),
+                "worst": float(known.max(initial=0.0)),
+            },
+            "yaw_histogram": np.histogram(np.degrees(self._yaws), edges)[0].tolist(),
+        }
+
+
+def merged(shards: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """The numbers of the whole data set, from those of its shards in order; means in place of sums."""
+    shards = [shard for shard in shards if shard]
+    if not shards:
+        return {}
+    merged: dict[str, object] = {}
+    for name in ("landmark_readback_px", "landmark_residual_px"):
+        parts = [shard[name] for shard in shards]
+        n = sum(part["n"] for part in parts)
+        worst = max(parts, key=lambda part: part["worst"])
+        merged[name] = {**worst, "n": n, "mean": sum(part["sum"] for part in parts) / n if n else None}
+        del merged[name]["sum"]
+    merged["yaw_histogram"] = {
+        "bin_degrees": YAW_BIN_DEG,
+        "counts": np.sum([shard["yaw_histogram"] for shard in shards], axis=0).tolist(),
+    }
+    return merged

@@ -1,0 +1,68 @@
+"""Live progress: a bar with rate and time left on a terminal, a plain line now and then in a pipe."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Report = Callable[[int], None]
+"""``report(n)``: n more samples are done."""
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def silent(n: int) -> None:
+    """Report nothing."""
+
+
+@contextmanager
+def silent_for(total: int) -> Iterator[Report]:
+    """Progress that nobody sees."""
+    yield silent
+
+
+@contextmanager
+def shown(what: str, total: int, *, unit: str = "samples") -> Iterator[Report]:
+    """Show the progress of `total` units of work on standard error until the block ends."""
+    if sys.stderr.isatty():
+        with _bar(what, total, unit) as report:
+            yield report
+    else:
+        yield _Lines(what, total, unit)
+
+
+@contextmanager
+def _bar(what: str, total: int, unit: str) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task) -> Text:  # noqa: ANN001
+            return Text(f"{task.finished_speed or task.speed or 0:.3g} {unit}/s")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda n: progress.advance(task, n)
+
+
+class _Lines:
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._done, self._start = 0, time.monotonic()
+        self._last_line = self._start
+
+    def __call__(self, n: int) -> None:
+        self._done += n
+        now = time.monotonic()
+        if now - self._last_line < _SECONDS_BETWEEN_LINES and self._done < self._total:
+            return
+        self._last_line = now
+        rate = self._done / max(now - self._start, 1e-9)
+        left = (self._total - self._done) / rate if rate else float("inf")
+        print(
+            f"{self._what}: {self._done}/{self._total} {self._unit}, {rate:.3g}/s, {left:.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )

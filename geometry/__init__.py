@@ -1,0 +1,31 @@
+"""Frames, cameras, meshes, morphable models, fitting and unwrapping: the geometry everything else stands on.
+
+The names below are imported when first used, so that ``import geometry`` costs nothing and a process that needs a
+camera does not load MATLAB readers or compiled kernels.
+"""
+
+import importlib
+
+_HOME = {
+    "Coefficients": "geometry.morphable_model",
+    "MorphableModel": "geometry.morphable_model",
+    "describe_model": "geometry.models",
+    "fit_landmarks": "geometry.fit",
+    "load_model": "geometry.models",
+    "open_model": "geometry.model_archive",
+    "save_model": "geometry.model_archive",
+    "tutte": "geometry.unwrap",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    """Import the module that holds `name` and hand out its object."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,76 @@
+"""A shaded picture of a mesh from any side, by pyrender on EGL. For people only: labels always come from our own z-buffer.
+
+pyrender 0.1.45 was written for NumPy 1 and for PyOpenGL 3.1.0: `np.infty` is put back before it is imported, and EGL is
+chosen where nothing else was, because the default asks for a display. Needs the `render` extra and the system's EGL
+library (Debian: libegl1 and libgl1-mesa-dri).
+"""
+
+import os
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from geometry.mesh import vertex_normals
+from geometry.rotation import rotation_from_euler
+
+
+class NoRenderer(RuntimeError):
+    """pyrender, or the system library that it draws with, is not there."""
+
+
+def shaded_view(
+    vertices: Float[np.ndarray, "v 3"],
+    triangles: Int[np.ndarray, "t 3"],
+    *,
+    yaw: float = 0.0,
+    pitch: float = 0.0,
+    side: int = 384,
+    colors: UInt8[np.ndarray, "v 3"] | None = None,
+) -> UInt8[np.ndarray, "s s 3"]:
+    """The mesh turned by `yaw` and `pitch` (radians) about its middle, filling a `side` × `side` picture.
+
+    Vertices are in a right-handed frame (x right, y up, z toward the viewer; the model frame, or crop pixels with y turned
+    up). Raises NoRenderer with what to install.
+    """
+    pyrender = _pyrender()
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    turned = (vertices - (low + high) / 2) @ rotation_from_euler(pitch, yaw, 0.0).T
+    turned = turned / (np.abs(turned).max() * 1.05)
+    gray = np.full((len(turned), 3), 190, dtype=np.uint8)
+    primitive = pyrender.Primitive(
+        positions=turned.astype(np.float32),
+        normals=vertex_normals(turned, triangles).astype(np.float32),
+        indices=triangles.astype(np.uint32),
+        color_0=np.concatenate([gray if colors is None else colors, np.full((len(turned), 1), 255, np.uint8)], axis=1),
+        mode=4,
+        material=pyrender.MetallicRoughnessMaterial(metallicFactor=0.0, roughnessFactor=0.7, doubleSided=True),
+    )
+    scene = pyrender.Scene(ambient_light=(0.25, 0.25, 0.25), bg_color=(255, 255, 255))
+    scene.add(pyrender.Mesh([primitive]))
+    pose = np.eye(4)
+    pose[2, 3] = 3.0
+    scene.add(pyrender.OrthographicCamera(xmag=1.0, ymag=1.0, znear=0.1, zfar=6.0), pose=pose)
+    scene.add(pyrender.DirectionalLight(intensity=2.5), pose=pose)
+    try:
+        renderer = pyrender.OffscreenRenderer(side, side)
+    except Exception as error:  # EGL fails in ways of its own for every driver
+        raise NoRenderer(f"{type(error).__name__}: {error}. {_ADVICE}") from error
+    try:
+        color, _ = renderer.render(scene)
+    finally:
+        renderer.delete()
+    return np.array(color[..., :3])
+
+
+_ADVICE = "shaded views need `pip install 'facefoundry[render]'` and EGL (Debian, Ubuntu: apt-get install libegl1 libgl1-mesa-dri)"
+
+
+def _pyrender():  # noqa: ANN202
+    os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
+    if not hasattr(np, "infty"):
+        np.infty = np.inf  # type: ignore[attr-defined]
+    try:
+        import pyrender
+    except (ImportError, OSError, AttributeError) as error:
+        raise NoRenderer(f"{type(error).__name__}: {error}. {_ADVICE}") from error
+    return pyrender

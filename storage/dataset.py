@@ -1,0 +1,217 @@
+"""Reading a published data set: checked, in batches, without torch and without Zarr."""
+
+import operator
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from geometry.morphable_model import MorphableModel
+from storage.codes import FixedPoint
+from storage.decoding import Decode, decoder_of, find_model
+from storage.manifest import MANIFEST_KEY, DatasetManifest, Unpublished, read_manifest
+from storage.publish import LATEST_KEY, latest_version
+from storage.schema import DerivedTarget, Schema, Target
+from storage.shards import ShardReader, label
+from storage.store import DamagedObject, LocalStore, MissingObject, Store
+from storage.zarr_format import DamagedBytes, ShardFormat, chunk_format_of, table_key
+
+OPEN_OBJECTS = 256
+"""Shard objects that a reader holds open at once, each with its index (16 bytes a slot)."""
+
+
+def open_dataset(path: str | Path, version: str | None = None) -> "ShardedDataset":
+    """Open a data set: ``<out>/<name>`` (its latest version, or the one named), or a version's own folder.
+
+    Raises Unpublished when there is nothing to read, DamagedObject when the manifest is not what was written,
+    NewerFormat when a later program wrote it.
+    """
+    folder = Path(path).absolute()
+    if not folder.is_dir():
+        raise Unpublished(f"{path} is not a folder; a data set is <out>/<name> or <out>/<name>/<version>")
+    if (folder / MANIFEST_KEY).is_file():
+        if version not in (None, folder.name):
+            raise Unpublished(f"{path} is version {folder.name} itself, and version {version} was asked for")
+    elif version is not None or (folder / LATEST_KEY).is_file():
+        wanted = version or latest_version(LocalStore(folder))
+        versions = sorted(manifest.parent.name for manifest in folder.glob(f"*/{MANIFEST_KEY}"))
+        if wanted not in versions:
+            raise Unpublished(
+                f"{folder.name} has no published version {wanted}; it has {', '.join(versions) or 'none'}"
+            )
+        folder = folder / wanted
+    return ShardedDataset(folder)
+
+
+class ShardedDataset(Sequence[Mapping[str, Any]]):
+    """The good samples of a version, numbered without gaps.
+
+    ``ds.read(indices)`` gives stacked arrays and is the primary call; ``ds[i]`` is its batch of one. Every object's
+    size and place and every chunk's checksum are looked at on the way: what comes back is what was written, or an
+    exception (MissingObject, DamagedObject). Pictures come as (rows, columns, channels), views of channels-first
+    memory.
+
+    Reading is safe from several threads and after a fork; a pickled data set opens its files anew.
+    """
+
+    def __init__(self, folder: Path, manifest: DatasetManifest | None = None) -> None:
+        """The version in `folder`, by its own manifest or by a draft of it; :func:`open_dataset` is the usual way."""
+        self.path = folder
+        self.manifest = read_manifest(LocalStore(folder)) if manifest is None else manifest
+        self._open()
+
+    def _open(self) -> None:
+        plan = self.manifest.plan
+        self._store = LocalStore(self.path)
+        self._formats: dict[str, ShardFormat] = dict(plan.shard_formats())
+        self._bytes = {info.key: info.bytes for info in self.manifest.objects}
+        self._holes = np.array([hole.index for hole in self.manifest.rejected], dtype=np.int64)
+        self._readers: OrderedDict[tuple[str, int], ShardReader] = OrderedDict()
+        self._decoders: dict[str, Decode] = {}
+        self._tables: dict[str, np.ndarray] = {}
+        self._model: MorphableModel | None = None
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path, self.manifest = state["path"], state["manifest"]
+        self._open()
+
+    def __repr__(self) -> str:
+        return f"<{self.manifest.name} {self.manifest.version}: {len(self)} samples of {', '.join(self.schema.names)}>"
+
+    @property
+    def schema(self) -> Schema:
+        """The targets: name, dtype, shape, unit, code."""
+        return self.manifest.sample_schema
+
+    @property
+    def shard_sizes(self) -> Int[np.ndarray, " n_shards"]:
+        """Good samples in each shard, in order: samples of one shard are neighbours."""
+        plan = self.manifest.plan
+        slots = np.array([len(plan.slots(shard)) for shard in range(plan.n_shards)])
+        return slots - np.bincount(self._holes // plan.shard_size, minlength=plan.n_shards)
+
+    def __len__(self) -> int:
+        return self.manifest.n_samples
+
+    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
+        """Sample `index` as a dict of arrays; texts and numbers come as Python's."""
+        batch = self.read([operator.index(index)])
+        return {name: values[0].item() if values.ndim == 1 else values[0] for name, values in batch.items()}
+
+    def read(
+        self, indices: Sequence[int] | Int[np.ndarray, " n"] | slice, targets: Iterable[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The samples at `indices` as stacked arrays by target name, in that order; negative ones count from the end.
+
+        `targets` limits what is read and decoded. Raises IndexError, KeyError for an unknown target.
+        """
+        wanted = [self.schema[name] for name in (self.schema.names if targets is None else targets)]
+        slots = self.slots(indices)
+        needed = {target.name for target in wanted if isinstance(target, Target)}
+        needed |= {name for target in wanted if isinstance(target, DerivedTarget) for name in decoder_of(target).needs}
+        stored = {
+            target.name: self._read_stored(target, slots) for target in self.schema.targets if target.name in needed
+        }
+        return {
+            target.name: stored[target.name] if isinstance(target, Target) else self._decode(target, stored, len(slots))
+            for target in wanted
+        }
+
+    def slots(self, indices: Sequence[int] | Int[np.ndarray, " n"] | slice) -> Int[np.ndarray, " n"]:
+        """The plan's slot of each sample: the numbers of a version's rejected samples are left out of the count."""
+        if isinstance(indices, slice):
+            indices = np.arange(*indices.indices(len(self)))
+        asked = np.asarray(indices)
+        if asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu"):
+            raise IndexError(f"indices are a list of whole numbers, not {asked.dtype} of shape {asked.shape}")
+        asked = asked.astype(np.int64)
+        wrong = (asked < -len(self)) | (asked >= len(self))
+        if wrong.any():
+            raise IndexError(f"sample {asked[wrong][0]} is outside this data set of {len(self)} samples")
+        dense = np.where(asked < 0, asked + len(self), asked)
+        return dense + np.searchsorted(self._holes - np.arange(len(self._holes)), dense, side="right")
+
+    def table(self, name: str) -> np.ndarray:
+        """A constant array of the version, such as the weight mask. Raises MissingObject when there is none."""
+        with self._lock:
+            if name not in self._tables:
+                if f"tables/{name}/zarr.json" not in self._bytes:
+                    raise MissingObject(f"tables/{name}")
+                self._tables[name] = read_table(self._store, name)
+            return self._tables[name]
+
+    def model(self) -> MorphableModel:
+        """The morphable model of the labels, from ``<out>/models`` or the built-in one. Raises MissingModel."""
+        with self._lock:
+            if self._model is None:
+                self._model = find_model(self.manifest.model, self.path.parent.parent / "models")
+            return self._model
+
+    def _read_stored(self, target: Target, slots: np.ndarray) -> np.ndarray:
+        chunk = self._formats[target.name].chunk
+        shards, places = np.divmod(slots, self.manifest.plan.shard_size)
+
+        def read_into(row: int, out: np.ndarray) -> None:
+            self._reader(target.name, int(shards[row])).read_into(int(places[row]), out)
+
+        rows = np.argsort(slots, kind="stable").tolist()  # in the order of the disk
+        if isinstance(target.code, FixedPoint):  # decoded sample by sample, while it is in the processor's cache
+            values = np.empty((len(slots), *chunk.shape), dtype=np.float32)
+            codes = np.empty(chunk.shape, dtype=chunk.numpy_dtype)
+            for row in rows:
+                read_into(row, codes)
+                target.code.decode_into(codes, values[row])
+            return target.channels_last(values)
+        stored = np.empty((len(slots), *chunk.shape), dtype=chunk.numpy_dtype)
+        for row in rows:
+            read_into(row, stored[row : row + 1].reshape(chunk.shape))  # a view, also of a sample of shape ()
+        return target.decode(stored)
+
+    def _reader(self, name: str, shard: int) -> ShardReader:
+        with self._lock:
+            if (name, shard) in self._readers:
+                self._readers.move_to_end((name, shard))
+                return self._readers[name, shard]
+        key = f"{name}/{self._formats[name].key(shard)}"
+        if key not in self._bytes:
+            raise DamagedObject(MANIFEST_KEY, f"does not mention {key}")
+        reader = ShardReader(
+            self._store.open(key),
+            self._formats[name],
+            key=key,
+            expected_bytes=self._bytes[key],
+            expected_label=label(self.manifest.fingerprint, name, shard),
+        )
+        with self._lock:
+            self._readers[name, shard] = reader
+            while len(self._readers) > OPEN_OBJECTS:
+                self._readers.popitem(last=False)  # its file is closed when the last thread has done with it
+        return reader
+
+    def _decode(self, target: DerivedTarget, stored: dict[str, np.ndarray], n_samples: int) -> np.ndarray:
+        with self._lock:
+            if target.name not in self._decoders:
+                self._decoders[target.name] = decoder_of(target).prepare(self)
+        return self._decoders[target.name](stored, n_samples)
+
+
+def read_table(store: Store, name: str) -> np.ndarray:
+    """A constant array of a version's folder (read-only). Raises MissingObject and DamagedObject."""
+    key = f"tables/{name}/zarr.json"
+    try:
+        chunk = chunk_format_of(store.get(key))
+        key = f"tables/{name}/{table_key(chunk)}"
+        table = np.empty(chunk.shape, dtype=chunk.numpy_dtype)
+        chunk.decode_into(store.get(key), table)
+    except DamagedBytes as error:
+        raise DamagedObject(key, str(error)) from None
+    table.flags.writeable = False
+    return table

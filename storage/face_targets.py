@@ -1,0 +1,153 @@
+"""The targets of position-map data sets, each declared once.
+
+Beside the targets lie the constant tables of the atlas raster, which the decoders read: `atlas_corners` i32 (S S 3),
+`atlas_weights` f32 (S S 3) and `atlas_covered` u8 (S S).
+"""
+
+from typing import Literal
+
+from storage.codes import FixedPoint, Utf8
+from storage.schema import DerivedTarget, Schema, Target
+
+
+def position_map_schema(
+    *,
+    image_size: int,
+    map_size: int,
+    n_identity: int,
+    n_expression: int,
+    maps: Literal["parametric", "materialized"],
+    source_id_bytes: int = 128,
+) -> Schema:
+    """Image, position map or its parameters, coverage, landmarks, coefficients, pose, crop, and where it is from."""
+    stored_map = () if maps == "parametric" else (_stored_position_map(map_size),)
+    derived_map = (_derived_position_map(map_size),) if maps == "parametric" else ()
+    return Schema(
+        targets=(
+            Target(
+                name="image",
+                dtype="uint8",
+                sample_shape=(image_size, image_size, 3),
+                axes=("row", "column", "channel"),
+                unit="sRGB",
+                description="the crop of the photograph, red green blue",
+                compression="lz4_bitshuffle",
+                channels_first=True,
+            ),
+            *stored_map,
+            *_vectors(n_identity, n_expression, source_id_bytes),
+        ),
+        derived=(*derived_map, _coverage(map_size)),
+    )
+
+
+def _stored_position_map(size: int) -> Target:
+    return Target(
+        name="position_map",
+        dtype="float32",
+        sample_shape=(size, size, 3),
+        axes=("texel_row", "texel_column", "xyz"),
+        unit="px",
+        description="where each texel lies in the crop: x right, y down, z toward the viewer; 0 where not covered",
+        code=FixedPoint(),
+        compression="lz4_shuffle",
+        channels_first=True,
+    )
+
+
+def _derived_position_map(size: int) -> DerivedTarget:
+    return DerivedTarget(
+        name="position_map",
+        dtype="float32",
+        sample_shape=(size, size, 3),
+        unit="px",
+        description="where each texel lies in the crop: x right, y down, z toward the viewer; 0 where not covered",
+        decoder="position_map_from_parameters",
+        channels_first=True,
+    )
+
+
+def _coverage(size: int) -> DerivedTarget:
+    return DerivedTarget(
+        name="covered",
+        dtype="bool",
+        sample_shape=(size, size),
+        description="the texels that a triangle of the atlas covers; the position map means nothing elsewhere",
+        decoder="coverage_of_atlas",
+    )
+
+
+def _vectors(n_identity: int, n_expression: int, source_id_bytes: int) -> tuple[Target, ...]:
+    return (
+        Target(
+            name="landmarks_px",
+            dtype="float32",
+            sample_shape=(68, 3),
+            unit="px",
+            description="the 68 landmarks of the model in the crop, iBUG order",
+        ),
+        Target(
+            name="landmark_residual_px",
+            dtype="float32",
+            unit="px",
+            description="mean distance of the source's inner landmarks from the model's in the photograph; NaN: none",
+            allow_nan=True,
+        ),
+        Target(
+            name="identity",
+            dtype="float32",
+            sample_shape=(n_identity,),
+            description="identity coefficients in the model file's own scaling",
+        ),
+        Target(
+            name="expression",
+            dtype="float32",
+            sample_shape=(n_expression,),
+            description="expression coefficients in the model file's own scaling",
+        ),
+        Target(
+            name="pose",
+            dtype="float64",
+            sample_shape=(7,),
+            description="the camera: pitch, yaw, roll (rad), translation x, y, z (px of the photograph), scale (px/mm)",
+        ),
+        Target(
+            name="crop_from_image",
+            dtype="float64",
+            sample_shape=(3, 3),
+            description="the similarity from pixels of the photograph to pixels of the crop",
+        ),
+        Target(
+            name="crop_from_model",
+            dtype="float64",
+            sample_shape=(3, 4),
+            description="the affine map from model millimetres to crop pixels, depth offset included",
+        ),
+        Target(
+            name="z_offset_px",
+            dtype="float64",
+            unit="px",
+            description="what was taken off z so that the farthest point of the skin lies at 0",
+        ),
+        Target(
+            name="mirrored",
+            dtype="bool",
+            description="whether left and right changed sides: the map then holds the vertices of the other side",
+        ),
+        Target(
+            name="source_id",
+            dtype="str",
+            description="which photograph of which source",
+            code=Utf8(max_bytes=source_id_bytes),
+        ),
+        Target(
+            name="copy_index",
+            dtype="int32",
+            description="which augmented copy of the photograph; copy 0 has no jitter",
+        ),
+        Target(
+            name="seed",
+            dtype="int64",
+            description="the seed of everything that was drawn for this sample",
+        ),
+    )

@@ -1,0 +1,33 @@
+"""Pictures of our own making as JPEG files: fixed settings, so that the same picture gives the same bytes."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+QUALITY = 92
+
+
+def encode_jpeg(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """RGB as JPEG of quality 92, colour at half resolution as OpenCV has it by default."""
+    return cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+
+
+def decode_jpeg(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """The RGB picture of a JPEG that this project wrote; for others' files see :mod:`storage.images`.
+
+    Raises ValueError when it is damaged.
+    """
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ValueError(f"{len(content)} bytes that are no picture: the file was damaged after it was written")
+    return picture[:, :, ::-1]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """The file appears whole or not at all; no fsync, since a folder of samples can be made again."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

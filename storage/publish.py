@@ -1,0 +1,282 @@
+"""Building and publishing a version: one builder at a time, shards in any order, the manifest last.
+
+``<out>/<name>/<version>/`` holds `zarr.json` files, one folder per array, `tables/`, `receipts/` and, when all is done,
+`manifest.json`. ``<out>/<name>/latest`` names the version that was published last; ``<out>/<name>/.lock`` is held by
+the builder. Whatever moment a builder dies at, the next one goes on from the receipts.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from pydantic import JsonValue
+
+from storage.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_KEY,
+    DatasetManifest,
+    DatasetPlan,
+    ObjectInfo,
+    Receipt,
+    Unpublished,
+    read_manifest,
+    receipt_key,
+    shard_formats,
+    table_digests,
+)
+from storage.phases import Phase, reach
+from storage.store import DamagedObject, LocalStore, MissingObject, Store
+from storage.zarr_format import ChunkFormat, group_metadata, table_key, table_metadata
+
+LATEST_KEY = "latest"
+_PIECE = 8 << 20
+
+
+class AlreadyBuilding(RuntimeError):
+    """Someone else is building this data set."""
+
+    def __init__(self, folder: Path, pid: int | None) -> None:
+        super().__init__(folder, pid)
+        self.folder, self.pid = folder, pid
+
+    def __str__(self) -> str:
+        holder = "another process" if self.pid is None else f"process {self.pid}"
+        return (
+            f"{holder} is building {self.folder.name} at this moment; wait until it ends, or stop it, and start again"
+        )
+
+
+@contextmanager
+def builders_lock(folder: Path) -> Iterator[LocalStore]:
+    """Be the only builder of the data set in `folder`, ``<out>/<name>``, and clean up after dead ones.
+
+    Raises AlreadyBuilding at once when someone else is. The lock is the kernel's (flock): it ends with its holder,
+    however that ends, and never by a clock. It is closed on exec; workers must not be forked while it is held
+    (forkserver and spawn are right), since a fork would keep it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyBuilding(folder, _holder(descriptor)) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        store = LocalStore(folder)
+        store.remove_leftovers()
+        yield store
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> int | None:
+    """The pid that the holder wrote; it may be about to write it."""
+    for _ in range(20):
+        text = os.pread(descriptor, 32, 0).strip()
+        if text.isdigit():
+            return int(text)
+        time.sleep(0.05)
+    return None
+
+
+def start_version(store: Store, plan: DatasetPlan, tables: Mapping[str, np.ndarray] | None = None) -> None:
+    """Write what is constant in a version: the arrays' metadata and the tables that every sample shares.
+
+    `tables` are small constant arrays (the atlas raster, a weight mask), each one chunk at ``tables/<name>``. Doing it
+    again changes nothing, and in a published version nothing is ever written. Raises ValueError for tables that are not
+    the plan's.
+    """
+    reach(Phase.PLAN, plan.version)
+    if table_digests(tables or {}) != plan.tables:
+        raise ValueError(
+            f"the tables {sorted(tables or {})} are not the ones that the plan was made for ({sorted(plan.tables)}); "
+            "give the plan table_digests(tables)"
+        )
+    if is_published(store, plan):
+        return
+    for key, data in _constant_objects(plan, tables or {}):
+        if not _holds(store, key, data):
+            store.put(key, data)
+
+
+def finished_shards(store: Store, plan: DatasetPlan, *, full: bool = False) -> dict[int, Receipt]:
+    """The receipts to believe, by shard: right plan, right objects, of the right size (and digest, with `full`)."""
+    receipts = {}
+    fingerprint = plan.fingerprint
+    for shard in range(plan.n_shards):
+        try:
+            receipt = _read_receipt(store, plan, fingerprint, shard)
+            for info in receipt.objects:
+                _check_object(store, info, full=full)
+        except (MissingObject, DamagedObject):
+            continue
+        receipts[shard] = receipt
+    return receipts
+
+
+def draft_manifest(
+    store: Store, plan: DatasetPlan, *, statistics: Mapping[str, JsonValue] | None = None
+) -> DatasetManifest:
+    """The manifest as the receipts promise it, written nowhere: to look at the data before it is published.
+
+    Raises MissingObject or DamagedObject for a shard without a receipt to believe, or with objects of another size.
+    """
+    fingerprint = plan.fingerprint
+    receipts = [_read_receipt(store, plan, fingerprint, shard) for shard in range(plan.n_shards)]
+    promised = [info for receipt in receipts for info in receipt.objects]
+    for info in promised:
+        _check_object(store, info, full=False)
+    known = {info.key for info in promised}
+    others = [describe_object(store, key) for key in store.list() if key not in known and key != MANIFEST_KEY]
+    return DatasetManifest(
+        format_version=FORMAT_VERSION,
+        version=plan.version,
+        fingerprint=fingerprint,
+        config_hash=plan.config_hash,
+        plan=plan,
+        n_samples=sum(receipt.n_samples for receipt in receipts),
+        rejected=tuple(hole for receipt in receipts for hole in receipt.rejected),
+        statistics=dict(statistics or {}),
+        objects=tuple(sorted([*promised, *others], key=lambda info: info.key)),
+    )
+
+
+def publish(store: Store, draft: DatasetManifest, *, threads: int = 4) -> DatasetManifest:
+    """Read every object and hold it to its receipt, then write the manifest: from then on it is a data set.
+
+    Objects that came after the draft (contact sheets, cards) become part of the version too. Publishing twice changes
+    nothing. Raises MissingObject or DamagedObject when a shard is not as its receipt says, and ValueError when the
+    folder holds another published version, or objects among the arrays that no receipt answers for.
+    """
+    reach(Phase.VERIFY, draft.version)
+    promised = {info.key: info for info in draft.objects if info.first is not None}
+    keys = [key for key in store.list() if key != MANIFEST_KEY]
+    for key in sorted(promised.keys() - set(keys)):
+        raise MissingObject(key)
+    _refuse_strangers(keys, promised, draft.plan)
+
+    def checked(key: str) -> ObjectInfo:
+        found = describe_object(store, key)
+        info = promised.get(key, found)
+        if (info.bytes, info.sha256) != (found.bytes, found.sha256):
+            raise DamagedObject(key, "is not what the shard's receipt says")
+        return info
+
+    with ThreadPoolExecutor(threads) as pool:
+        manifest = draft.model_copy(update={"objects": tuple(pool.map(checked, keys))})
+    reach(Phase.PUBLISH, draft.version)
+    data = manifest.to_bytes()
+    if not store.put_if_absent(MANIFEST_KEY, data) and not _holds(store, MANIFEST_KEY, data):
+        raise ValueError(
+            f"version {draft.version} is already published and holds something else; a version never changes. "
+            "Raise the recipe's version, or remove the old one"
+        )
+    return manifest
+
+
+def point_latest(dataset: Store, version: str) -> None:
+    """Make `version` the one that readers get who name none. `dataset` is the store of ``<out>/<name>``."""
+    reach(Phase.EVENT, version)
+    dataset.put(LATEST_KEY, (json.dumps({"version": version}) + "\n").encode())
+
+
+def latest_version(dataset: Store) -> str:
+    """The version that was published last. Raises Unpublished when none was."""
+    try:
+        content = json.loads(dataset.get(LATEST_KEY))
+        return str(content["version"])
+    except MissingObject:
+        raise Unpublished(f"{dataset!r} has no published version; build it first") from None
+    except (ValueError, KeyError, TypeError):
+        raise DamagedObject(LATEST_KEY, "does not name a version") from None
+
+
+def is_published(store: Store, plan: DatasetPlan) -> bool:
+    """Whether the version is there already, so that nothing is left to do."""
+    try:
+        return read_manifest(store).fingerprint == plan.fingerprint
+    except Unpublished:
+        return False
+
+
+def describe_object(store: Store, key: str) -> ObjectInfo:
+    """Size and sha256 of an object, read in pieces."""
+    reader = store.open(key)
+    digest = hashlib.sha256()
+    for start in range(0, reader.size, _PIECE):
+        digest.update(reader.read(start, min(start + _PIECE, reader.size)))
+    return ObjectInfo(key=key, bytes=reader.size, sha256=digest.hexdigest())
+
+
+def _constant_objects(plan: DatasetPlan, tables: Mapping[str, np.ndarray]) -> Iterator[tuple[str, bytes]]:
+    formats = dict(plan.shard_formats())
+    metadata = {
+        target.name: formats[target.name].metadata(plan.n_slots, target.dimension_names, target.attributes)
+        for target in plan.sample_schema.targets
+    }
+    if tables:
+        metadata["tables"] = group_metadata({})
+    for name, array in tables.items():
+        chunk = ChunkFormat(str(array.dtype), array.shape, "zstd_bitshuffle")
+        metadata[f"tables/{name}"] = table_metadata(chunk, {})
+        yield f"tables/{name}/{table_key(chunk)}", b"".join(chunk.encode(array))
+    for path, document in metadata.items():
+        yield f"{path}/zarr.json", document
+    attributes = {
+        "facefoundry_format": FORMAT_VERSION,
+        "fingerprint": plan.fingerprint,
+        "schema": plan.sample_schema.model_dump(mode="json"),
+    }
+    yield "zarr.json", group_metadata(attributes, metadata)
+
+
+def _read_receipt(store: Store, plan: DatasetPlan, fingerprint: str, shard: int) -> Receipt:
+    key = receipt_key(shard)
+    try:
+        receipt = Receipt.model_validate_json(store.get(key))
+    except ValueError:
+        raise DamagedObject(key, "is not a receipt") from None
+    slots = plan.slots(shard)
+    expected = [f"{name}/{format.key(shard)}" for name, format in shard_formats(plan.sample_schema, plan.shard_size)]
+    if receipt.fingerprint != fingerprint:
+        raise DamagedObject(key, "belongs to another plan")
+    if (receipt.shard, receipt.first, receipt.stop) != (shard, slots.start, slots.stop) or expected != [
+        info.key for info in receipt.objects
+    ]:
+        raise DamagedObject(key, "does not describe this shard's objects")
+    return receipt
+
+
+def _check_object(store: Store, info: ObjectInfo, *, full: bool) -> None:
+    found = store.size(info.key)
+    if found != info.bytes:
+        raise DamagedObject(info.key, f"has {found} bytes where its receipt says {info.bytes}")
+    if full and describe_object(store, info.key).sha256 != info.sha256:
+        raise DamagedObject(info.key, "is not what its receipt says")
+
+
+def _refuse_strangers(keys: list[str], promised: Mapping[str, ObjectInfo], plan: DatasetPlan) -> None:
+    """Objects among the arrays and receipts that no receipt answers for would be read by other programs as data."""
+    receipts = {receipt_key(shard) for shard in range(plan.n_shards)}
+    arrays = {target.name for target in plan.sample_schema.targets}
+    for key in keys:
+        folder = key.partition("/")[0]
+        own = key in promised or key in receipts or key == f"{folder}/zarr.json"
+        if (folder in arrays or folder == "receipts") and not own:
+            raise ValueError(f"object {key} belongs to no shard of this plan; remove it and publish again")
+
+
+def _holds(store: Store, key: str, data: bytes) -> bool:
+    try:
+        return store.get(key) == data
+    except MissingObject:
+        return False

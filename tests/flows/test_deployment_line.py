@@ -1,0 +1,174 @@
+"""The README's line, `prefect deployment run build-300wlp-posmaps`, against a real server and a real worker."""
+
+import contextlib
+import functools
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import psutil
+import pytest
+
+from storage.dataset import open_dataset
+from storage.synthetic import write_sample_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 300
+"""A limit for slow machines, never a wait: everything below goes on as soon as it can."""
+
+FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A folder that looks like the checkout, a server on a free port and a worker, all of this test's own."""
+
+    checkout: Path
+    environment: Mapping[str, str]
+
+    @property
+    def api(self) -> str:
+        return self.environment["PREFECT_API_URL"]
+
+    def shell(self, line: str) -> str:
+        """Run a command as a user types it; what it printed."""
+        done = subprocess.run(
+            shlex.split(line),
+            cwd=self.checkout,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert done.returncode == 0, f"`{line}` ended with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    def flow_run(self, run_id: str) -> dict:
+        with urllib.request.urlopen(f"{self.api}/flow_runs/{run_id}", timeout=30) as answer:
+            return json.load(answer)
+
+    @contextlib.contextmanager
+    def running(self, line: str, log: Path) -> Iterator[subprocess.Popen]:
+        """Run a command meanwhile; at the end stop it, politely first, with everything it started and nothing else."""
+        with log.open("w") as output:
+            started = subprocess.Popen(
+                shlex.split(line),
+                cwd=self.checkout,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+                # Tests started with `&` ignore SIGINT and would hand that on: a worker turns SIGTERM into SIGINT and
+                # would never stop.
+                preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+            )
+        family: list[psutil.Process] = []
+        try:
+            yield started
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                leader = psutil.Process(started.pid)
+                # A worker gives each flow run a process group of its own: killpg would miss it.
+                family = [leader, *leader.children(recursive=True)]
+            started.terminate()
+            _, stubborn = psutil.wait_procs(family, timeout=30)
+            for member in stubborn:
+                member.kill()
+            started.wait()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """A folder shaped like 300W-LP with one person in it: four pictures."""
+    folder = tmp_path_factory.mktemp("source")
+    write_sample_folder(folder, n_identities=1, n_expressions=1, n_views=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory) -> Iterator[House]:
+    assert entry_points(group="prefect.plugins", name="facefoundry"), "the project is not installed: make setup"
+    folder = tmp_path_factory.mktemp("prefect")
+    checkout = folder / "checkout"
+    shutil.copytree(ROOT / "infra", checkout / "infra", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "prefect.toml", checkout)
+
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PREFECT_HOME": str(folder / "home"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "DO_NOT_TRACK": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    house = House(checkout, environment)
+    server_log, worker_log = folder / "server.log", folder / "worker.log"
+
+    with contextlib.ExitStack() as running:  # the worker is stopped before the server
+        server = running.enter_context(
+            house.running(f"prefect server start --host 127.0.0.1 --port {port}", server_log)
+        )
+        wait_until(lambda: server.poll() is not None or is_healthy(house.api), "the server to be healthy")
+        assert server.poll() is None, f"the server died:\n{server_log.read_text()}"
+
+        house.shell("prefect work-pool create local --type process")
+        running.enter_context(house.running("prefect worker start --pool local --type process", worker_log))
+        try:
+            yield house
+        finally:
+            for log in (server_log, worker_log):  # pytest shows this only when a test failed
+                print(f"--- {log.name}\n{log.read_text()[-4000:]}")
+
+
+@pytest.mark.server
+def test_the_readme_line_builds_a_data_set_that_opens(house, source):
+    parameters = json.dumps({"source": str(source), "size": 128, "workers": 1})
+    house.shell(f"prefect --no-prompt deploy --all --prefect-file infra/prefect.yaml --params '{parameters}'")
+
+    answer = house.shell("prefect deployment run build-300wlp-posmaps")
+
+    run_id = re.search(r"UUID: (\S+)", answer)[1]
+    wait_until(lambda: house.flow_run(run_id)["state_type"] in FINAL_STATES, "the build to end")
+    run = house.flow_run(run_id)
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+
+    dataset = open_dataset(house.checkout / "datasets/300wlp-posmaps")
+    assert len(dataset) == 4
+    assert dataset[3]["position_map"].shape == (128, 128, 3)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_healthy(api: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{api}/health", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
+        time.sleep(0.2)
