@@ -15,6 +15,7 @@ from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -27,11 +28,10 @@ from geometry.mesh import Mesh
 from geometry.model_archive import save_model
 from geometry.models import BUILT_IN
 from geometry.morphable_model import DenseModel, MorphableModel
-from geometry.unwrap import tutte
 from geometry.uv import UVAtlas
-from render.atlas_raster import AtlasRaster, TexelSampler, nearest_texels
+from render.atlas_raster import AtlasRaster, TexelSampler
+from render.masks import face_mask, landmark_texels, weight_mask
 from render.preview import contact_sheet, encode_png
-from render.weight_mask import face_mask, weight_mask
 from storage.annotations import annotations_from_variables
 from storage.bad_sample import BadSample
 from storage.dataset import ShardedDataset, open_dataset, read_table
@@ -59,11 +59,10 @@ from storage.publish import (
 from storage.shards import ShardWriter
 from storage.sources import Source, fingerprint_sources, open_source
 from storage.store import LocalStore, Store
-from storage.synthetic import MARKER_NAME, write_sample_folder
 
 PICTURES_KEY = "pictures.json"
 CONTACT_SHEET_KEY = "contact_sheet.png"
-CONTACT_SHEET_SAMPLES = 16
+CONTACT_SHEET_SAMPLES = 12
 MODELS_FOLDER = "models"
 MODEL_SUFFIX = ".ffmodel.npz"
 
@@ -202,6 +201,8 @@ def opened_build(
 
 def sample_source(out: Path) -> Path:
     """The embedded default: a small folder in 300W-LP's layout, drawn from the built-in model where it is missing."""
+    from storage.synthetic import write_sample_folder
+
     folder = out / "sources" / "sample"
     write_sample_folder(folder, workers=os.cpu_count() or 1)
     return folder
@@ -215,6 +216,8 @@ def choose_atlas(model: MorphableModel, config: PosmapConfig) -> UVAtlas:
         )
     if config.atlas != "tutte" and model.uv is not None:
         return UVAtlas(model.uv.astype(np.float64), np.concatenate([model.triangles, model.closing_triangles]))
+    from geometry.unwrap import tutte
+
     mesh = Mesh(model.mean_shape.astype(np.float64), model.triangles)
     return tutte(mesh)
 
@@ -262,13 +265,15 @@ def _tables(recipe: PosmapRecipe, atlas: UVAtlas) -> dict[str, np.ndarray]:
         "landmark_rows": recipe.sampler.rows,
         "landmark_columns": recipe.sampler.columns,
         "landmark_weights": recipe.sampler.weights,
-        "landmark_texels": nearest_texels(atlas.uv[recipe.model.landmark_vertices], raster.size),
+        "landmark_texels": landmark_texels(recipe.model, atlas, raster),
         "vertex_uv": atlas.uv,
         "triangles": atlas.triangles,
     }
 
 
 def _source_info(listing: Source, pictures: Sequence[Sequence[str]]) -> SourceInfo:
+    from storage.synthetic import MARKER_NAME
+
     marker = listing.root / MARKER_NAME
     details = {"sample": json.loads(marker.read_text())} if marker.is_file() else {}
     return SourceInfo(
@@ -285,7 +290,8 @@ def _source_info(listing: Source, pictures: Sequence[Sequence[str]]) -> SourceIn
 
 def build_shard(job: Job, shard: int) -> ShardOutcome:
     """Make one shard, unless its receipt is there. Called in any process; its bytes depend on the plan alone."""
-    with threadpool_limits(1):  # one worker is one core, and sums do not depend on how many threads share a product
+    cv2.setNumThreads(1)  # one worker is one core
+    with threadpool_limits(1):  # and sums do not depend on how many threads share a product
         recipe, pictures = _prepared(job.folder, job.model)
         plan = job.plan
         copies = recipe.config.copies

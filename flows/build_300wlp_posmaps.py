@@ -12,7 +12,7 @@ from prefect.task_runners import ProcessPoolTaskRunner
 from pydantic import Field
 
 from flows import build, presets
-from flows.local import usable_cores
+from flows.local import end_with_parent, usable_cores
 from storage.phases import Phase, reach
 
 
@@ -61,7 +61,7 @@ def build_300wlp_posmaps(
             plan.n_shards,
         )
 
-        with ProcessPoolTaskRunner(max_workers=workers or usable_cores()) as runner:
+        with ProcessPoolTaskRunner(max_workers=workers or usable_cores(), initializer=end_with_parent) as runner:
             futures = [runner.submit(build_shard, {"job": opened.job, "shard": shard}) for shard in missing]
             outcomes = [*opened.finished.values(), *(future.result() for future in futures)]
         build.check_bad(outcomes, n_slots=plan.n_slots, max_bad=max_bad, fail_on_first=on_bad == "fail")

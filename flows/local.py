@@ -1,7 +1,9 @@
 """A build on this machine, without a server: the plan here, the shards in worker processes, publishing here again."""
 
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -53,6 +55,21 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def end_with_parent() -> None:
+    """For worker processes: end when the process that hands out the work does, however that ends.
+
+    A pool's worker waits for work on a pipe that its fellow workers hold open too, so it would wait for ever.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
 def _outcomes(build: Build, workers: int) -> Iterator[ShardOutcome]:
     """The outcome of every missing shard, as they come."""
     missing = build.missing_shards
@@ -61,7 +78,7 @@ def _outcomes(build: Build, workers: int) -> Iterator[ShardOutcome]:
         return
     # Not fork: the builders' lock and BLAS threads would come along.
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context, initializer=end_with_parent) as pool:
         futures = [pool.submit(build_shard, build.job, shard) for shard in missing]
         try:
             for future in as_completed(futures):

@@ -75,7 +75,7 @@ class PosmapRecipe:
     @classmethod
     def of(cls, config: PosmapConfig, model: MorphableModel, atlas: UVAtlas) -> "PosmapRecipe":
         """Rasterise the atlas for this config. Raises ValueError when it does not cover a landmark."""
-        raster = AtlasRaster.of(atlas, config.crop.size_px)
+        raster = AtlasRaster(atlas, config.crop.size_px)
         return cls(config, model, raster, landmark_sampler(model, raster, atlas.uv[model.landmark_vertices]))
 
     @cached_property
@@ -86,7 +86,7 @@ class PosmapRecipe:
     @cached_property
     def _readback(self) -> sp.csr_matrix:
         """(68 V): the landmarks as :attr:`sampler` reads them, straight from the vertices."""
-        return self.sampler.as_vertex_mixture(self.raster, self.model.n_vertices)
+        return self.sampler.as_vertex_mixture(self.raster, self.model.n_vertices).astype(np.float32)
 
     def make_samples(self, pictures: Iterable[Picture | BadSample]) -> Iterator[list[PosmapSample] | BadSample]:
         """The samples of each picture in order: one for each copy, or the reason why it cannot be used."""
@@ -142,7 +142,7 @@ class PosmapRecipe:
             position_map = self.raster.apply(vertices, affine)
             read = self.sampler.read(position_map)
         else:
-            read = apply_affine(affine, self._readback @ vertices.astype(np.float64))
+            read = apply_affine(affine, (self._readback @ vertices).astype(np.float64))
         camera = annotation.camera
         pitch, yaw, roll = (float(angle) for angle in euler_from_rotation(camera.rotation))
         return PosmapSample(

@@ -33,10 +33,11 @@ class Similarity2D:
     def __post_init__(self) -> None:
         """Refuse what is not a similarity: shear, unequal scales, a projective row, NaN."""
         matrix = np.asarray(self.matrix, dtype=np.float64)
-        if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or not np.allclose(matrix[2], (0, 0, 1)):
+        if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or matrix[2].tolist() != [0.0, 0.0, 1.0]:
             raise ValueError(f"a similarity is a finite 3×3 matrix with last row (0, 0, 1), not\n{matrix}")
-        gram = matrix[:2, :2] @ matrix[:2, :2].T
-        if gram[0, 0] <= 0 or not np.allclose(gram, gram[0, 0] * np.eye(2), rtol=0, atol=1e-6 * gram[0, 0]):
+        (a, b), (c, d) = matrix[:2, :2].tolist()
+        size = a * a + b * b
+        if size <= 0 or abs(size - c * c - d * d) > 1e-6 * size or abs(a * c + b * d) > 1e-6 * size:
             raise ValueError(f"shear or unequal scales do not keep faces in shape; not a similarity:\n{matrix}")
         object.__setattr__(self, "matrix", matrix)
 
@@ -56,7 +57,8 @@ class Similarity2D:
     @property
     def scale(self) -> float:
         """Pixels of the target for one pixel of the source: √|det|."""
-        return float(np.sqrt(abs(np.linalg.det(self.matrix[:2, :2]))))
+        (a, b), (c, d) = self.matrix[:2, :2].tolist()
+        return float(np.sqrt(abs(a * d - b * c)))
 
     @property
     def is_mirrored(self) -> bool:

@@ -66,14 +66,16 @@ def boundary_loops(triangles: Int[np.ndarray, "t 3"]) -> list[Int[np.ndarray, " 
     """
     directed = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     n = int(triangles.max()) + 1 if len(triangles) else 0
-    keys = directed[:, 0].astype(np.int64) * n + directed[:, 1]
-    unique, counts = np.unique(keys, return_counts=True)
-    if (counts > 1).any():
-        a, b = divmod(int(unique[counts > 1][0]), n)
+    keys = np.sort(directed[:, 0].astype(np.int64) * n + directed[:, 1])
+    repeated = keys[1:][keys[1:] == keys[:-1]]
+    if len(repeated):
+        a, b = divmod(int(repeated[0]), n)
         raise ValueError(
             f"edge {a}–{b} is used twice in one direction: the mesh is not manifold or not consistently wound"
         )
-    open_edges = directed[~np.isin(directed[:, 1].astype(np.int64) * n + directed[:, 0], unique)]
+    opposite = directed[:, 1].astype(np.int64) * n + directed[:, 0]
+    place = np.minimum(np.searchsorted(keys, opposite), max(len(keys) - 1, 0))
+    open_edges = directed[keys[place] != opposite]
     starts, times = np.unique(open_edges[:, 0], return_counts=True)
     if (times > 1).any():
         raise ValueError(f"two boundary loops touch in vertex {starts[times > 1][0]}: cut or merge them first")

@@ -12,7 +12,7 @@ from numba import float32, njit, uint32
 @njit(cache=True, nogil=True)
 @typing.no_type_check
 def own_texels(texel, triangles, owner, weights):  # pragma: no cover (compiled)
-    """Fill `owner` (S S; −1: nobody) and `weights` (S S 3) from `texel` (V 2) float64: the lowest triangle index wins."""
+    """Fill `owner` (S S; −1: nobody) and `weights` (S S 3) from `texel` (V 2) float64: the lowest index wins."""
     size = owner.shape[0]
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -43,7 +43,7 @@ def own_texels(texel, triangles, owner, weights):  # pragma: no cover (compiled)
 @njit(cache=True, nogil=True)
 @typing.no_type_check
 def edge(texel, a, b, x, y):  # pragma: no cover (compiled)
-    """Twice the area of (a, b, point). The lower index always comes first, so that neighbours get exactly opposite signs."""
+    """Twice the area of (a, b, point). The lower index always comes first: neighbours get exactly opposite signs."""
     sign = 1.0
     if a > b:
         a, b, sign = b, a, -1.0
@@ -54,7 +54,7 @@ def edge(texel, a, b, x, y):  # pragma: no cover (compiled)
 @njit(cache=True, nogil=True, boundscheck=False)
 @typing.no_type_check
 def gather(vertices, affine, texels, corners, weights, maps):  # pragma: no cover (compiled)
-    """maps[:, texels[i]] = affine · (Σ_k weights[i, k] · vertices[corners[i, k]], 1); vertices (V 3), maps (3 S²), all float32."""
+    """maps[:, texels[i]] = affine · (Σ_k weights[i, k] · vertices[corners[i, k]], 1); vertices (V 3), maps (3 S²)."""
     a00, a01, a02, a03 = affine[0, 0], affine[0, 1], affine[0, 2], affine[0, 3]
     a10, a11, a12, a13 = affine[1, 0], affine[1, 1], affine[1, 2], affine[1, 3]
     a20, a21, a22, a23 = affine[2, 0], affine[2, 1], affine[2, 2], affine[2, 3]

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float, Float32, Int, Int32
+from jaxtyping import Bool, Float, Float32, Int, Int32, Shaped
 
 from geometry.frames import texel_from_uv
 from geometry.morphable_model import SurfacePoints
@@ -22,7 +22,7 @@ from render import atlas_kernel
 _IDENTITY = np.eye(3, 4, dtype=np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class AtlasRaster:
     """``map[y, x] = Σ_k weights[y, x, k] · vertices[corners[y, x, k]]`` where ``covered[y, x]``; 0 elsewhere."""
 
@@ -30,8 +30,7 @@ class AtlasRaster:
     weights: Float32[np.ndarray, "s s 3"]
     covered: Bool[np.ndarray, "s s"]
 
-    @classmethod
-    def of(cls, atlas: UVAtlas, size: int) -> "AtlasRaster":
+    def __init__(self, atlas: UVAtlas, size: int) -> None:
         """Rasterise `atlas` to `size` × `size` texels (compiled loops)."""
         _check_size(size)
         owner = np.full((size, size), -1, dtype=np.int64)
@@ -40,7 +39,7 @@ class AtlasRaster:
             np.ascontiguousarray(texel_from_uv(atlas.uv, size), dtype=np.float64),
             np.ascontiguousarray(atlas.triangles, dtype=np.int64), owner, weights,
         )  # fmt: skip
-        return cls._from_owner(atlas, owner, weights)
+        self._set(*_tables_of_owner(atlas, owner, weights))
 
     @classmethod
     def reference(cls, atlas: UVAtlas, size: int) -> "AtlasRaster":
@@ -51,7 +50,7 @@ class AtlasRaster:
         owner = np.full((size, size), -1, dtype=np.int64)
         weights = np.zeros((size, size, 3))
 
-        def edge(a, b, x, y):  # noqa: ANN001, ANN202
+        def edge(a, b, x, y):
             if a > b:  # lower index first: neighbours get exact opposites
                 return -edge(b, a, x, y)
             (ax, ay), (bx, by) = texel[a], texel[b]
@@ -65,20 +64,23 @@ class AtlasRaster:
             mine = (edges >= 0).all(axis=-1) & (owner < 0)
             owner[mine] = t
             weights[mine] = edges[mine] / edges[mine].sum(axis=-1, keepdims=True)
-        return cls._from_owner(atlas, owner, weights)
+        return cls.from_tables(*_tables_of_owner(atlas, owner, weights))
 
     @classmethod
     def from_tables(
-        cls, corners: Int[np.ndarray, "s s 3"], weights: Float32[np.ndarray, "s s 3"], covered: np.ndarray
+        cls,
+        corners: Int[np.ndarray, "s s 3"],
+        weights: Float32[np.ndarray, "s s 3"],
+        covered: Shaped[np.ndarray, "s s"],
     ) -> "AtlasRaster":
         """The raster that was stored with a data set."""
-        return cls(corners.astype(np.int32), weights.astype(np.float32), covered.astype(bool))
+        raster = object.__new__(cls)
+        raster._set(corners.astype(np.int32), weights.astype(np.float32), covered.astype(bool))
+        return raster
 
-    @classmethod
-    def _from_owner(cls, atlas: UVAtlas, owner: np.ndarray, weights: np.ndarray) -> "AtlasRaster":
-        covered = owner >= 0
-        corners = np.where(covered[..., None], atlas.triangles[owner], 0).astype(np.int32)
-        return cls(corners, weights.astype(np.float32), covered)
+    def _set(self, corners: np.ndarray, weights: np.ndarray, covered: np.ndarray) -> None:
+        for name, table in (("corners", corners), ("weights", weights), ("covered", covered)):
+            object.__setattr__(self, name, table)
 
     @property
     def size(self) -> int:
@@ -101,7 +103,7 @@ class AtlasRaster:
     def apply(
         self, vertices: Float[np.ndarray, "*n v 3"], affine: Float[np.ndarray, "*n 3 4"] | None = None
     ) -> Float32[np.ndarray, "*n s s 3"]:
-        """Position maps of the given meshes, after `affine` (one for each, or one for all) where given; uncovered texels are 0.
+        """Position maps of the given meshes, moved by `affine` (one for each, or one for all); uncovered texels are 0.
 
         The affine map commutes with the mixing (weights sum to one), so one face under many poses is many calls on one
         evaluation of the basis.
@@ -127,12 +129,11 @@ class AtlasRaster:
     def mirrored(self, mirror: Int[np.ndarray, " v"]) -> "AtlasRaster":
         """The raster of the mirrored face: each texel mixes the vertices on the other side.
 
-        ``raster.mirrored(m).apply(v) == raster.apply(v[m])``: the mirrored UV of a flipped sample, so that the texels of
-        the left cheek keep holding the left cheek. Twice is the identity.
+        ``raster.mirrored(m).apply(v) == raster.apply(v[m])``: the mirrored UV of a flipped sample, so that the texels
+        of the left cheek keep holding the left cheek. Twice is the identity.
         """
-        return AtlasRaster(
-            np.where(self.covered[..., None], mirror[self.corners], 0).astype(np.int32), self.weights, self.covered
-        )
+        corners = np.where(self.covered[..., None], mirror[self.corners], 0)
+        return AtlasRaster.from_tables(corners, self.weights, self.covered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,15 @@ class TexelSampler:
 def nearest_texels(uv: Float[np.ndarray, "p 2"], size: int) -> Int[np.ndarray, "p 2"]:
     """(x, y) of the texel nearest to each UV place: PRNet's `uv_kpt_ind.txt`, whose row 0 is x and row 1 is y."""
     return np.rint(texel_from_uv(uv, size)).astype(np.int64)
+
+
+def _tables_of_owner(
+    atlas: UVAtlas, owner: Int[np.ndarray, "s s"], weights: Float[np.ndarray, "s s 3"]
+) -> tuple[Int32[np.ndarray, "s s 3"], Float32[np.ndarray, "s s 3"], Bool[np.ndarray, "s s"]]:
+    """Corners, weights and coverage from the triangle that owns each texel; −1: nobody."""
+    covered = owner >= 0
+    corners = np.where(covered[..., None], atlas.triangles[owner], 0).astype(np.int32)
+    return corners, weights.astype(np.float32), covered
 
 
 def _check_size(size: int) -> None:

@@ -36,7 +36,7 @@ def sample_seed(seed: int, source_id: str, copy_index: int) -> int:
 def crop_from_landmarks(
     landmarks_px: Float[np.ndarray, "68 d"], config: CropConfig, *, rng: np.random.Generator | None = None
 ) -> Similarity2D:
-    """The similarity that takes the landmarks' box to the crop: its corners go to 0 and S − 1, so the scale is (S − 1)/side.
+    """The similarity that takes the landmarks' box to the crop: its corners go to 0 and S − 1, scale (S − 1)/side.
 
     With `rng` the box is jittered. Raises ValueError when the landmarks span no box.
     """

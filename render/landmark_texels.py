@@ -1,14 +1,13 @@
 """Reading landmarks from a position map, closer than between four texels.
 
-At the corners of mouth and eyes the skin folds within a texel or two, and a bilinear reading lands beside the landmark by
-more than a pixel. The model knows better: which mixture of the texels around a landmark *is* the landmark, for the mean
-face and for every mode. Weights are not negative and sum to one, so a reading stays inside what the texels span and the
-noise of a predicted map is averaged, never amplified.
+At the corners of mouth and eyes the skin folds within a texel or two, and a bilinear reading lands beside the landmark
+by more than a pixel. The model knows better: which mixture of the texels around a landmark *is* the landmark, for the
+mean face and for every mode. Weights are not negative and sum to one, so a reading stays inside what the texels span
+and the noise of a predicted map is averaged, never amplified.
 """
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import nnls
 
 from geometry.frames import texel_from_uv
 from geometry.morphable_model import LinearRows, MorphableModel
@@ -25,6 +24,8 @@ def landmark_sampler(model: MorphableModel, raster: AtlasRaster, uv: Float[np.nd
 
     Raises ValueError when a landmark has no covered texel around it.
     """
+    from scipy.optimize import nnls  # here: a fifth of a second that readers and workers need not spend
+
     reach = min(REACH_TEXELS, raster.size // 2)
     low = np.clip(np.floor(texel_from_uv(uv, raster.size)).astype(np.int64) - (reach - 1), 0, raster.size - 2 * reach)
     offsets = np.arange(2 * reach)

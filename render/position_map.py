@@ -34,7 +34,7 @@ def with_depth_offset(
 ) -> tuple[Float[np.ndarray, "3 4"], float]:
     """`affine` moved along z so that the farthest of `vertices` lies at 0, and the z that was taken off (pixels).
 
-    PRNet's labels have their minimum at 0. The offset is stored with the sample, since texels alone do not give it back.
+    PRNet's labels have their minimum at 0. The offset is stored with the sample: texels alone do not give it back.
     """
     row = affine[2].astype(np.float32)
     offset = float((vertices @ row[:3]).min()) + float(affine[2, 3])
@@ -65,5 +65,7 @@ def decode_position_maps(
     if mirrored is not None and mirrored.any():
         if mirror is None:
             raise ValueError("mirrored samples need the model's mirror map, and this model has none")
-        vertices = np.where(mirrored[:, None, None], vertices[:, mirror], vertices)
+        maps = raster.apply(vertices, affines)
+        maps[mirrored] = raster.mirrored(mirror).apply(vertices[mirrored], affines[mirrored])
+        return maps
     return raster.apply(vertices, affines)

@@ -3,12 +3,14 @@
 Everything here is u8 RGB (H W 3), drawn by OpenCV and our own z-buffer, so the same sample gives the same picture.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int32, UInt8
 
+from geometry.mesh import vertex_normals
 from render.zbuffer import RasterBuffers, interpolate, rasterize
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
@@ -16,29 +18,35 @@ Picture = UInt8[np.ndarray, "_ _ 3"]
 # The open and closed lines that people expect between the 68 points.
 _LINES = ((0, 17, False), (17, 22, False), (22, 27, False), (27, 31, False), (31, 36, False),
           (36, 42, True), (42, 48, True), (48, 60, True), (60, 68, True))  # fmt: skip
-_GREEN, _RED, _WHITE = (80, 220, 80), (230, 70, 60), (255, 255, 255)
+_GREEN, _RED, _WHITE = (80, 220, 80), (255, 40, 40), (255, 255, 255)
 _SUBPIXEL_BITS = 4
+_DOT_RADIUS = 1 / 150
+"""Of the picture's side, but at least 1.2 px: less is not seen."""
 
 
-def draw_landmarks(picture: Picture, landmarks_px: Float[np.ndarray, "68 d"], *, enlarge: int = 2) -> Picture:
+def draw_landmarks(picture: Picture, landmarks_px: Float[np.ndarray, "68 d"], *, enlarge: float = 2) -> Picture:
     """The 68 points and their lines on the picture enlarged `enlarge` times; NaN points are left out."""
-    canvas = cv2.resize(picture, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR)
-    # The centre of pixel x lies at enlarge·x + (enlarge − 1)/2 in the enlarged picture.
-    points = landmarks_px[:, :2] * enlarge + (enlarge - 1) / 2
+    height, width = picture.shape[:2]
+    drawn_wh = (max(round(width * enlarge), 1), max(round(height * enlarge), 1))
+    smooth = cv2.INTER_LINEAR if enlarge >= 1 else cv2.INTER_AREA
+    canvas = cv2.resize(picture, drawn_wh, interpolation=smooth)
+    # Pixel x reaches from x − ½ to x + ½, before and after: its centre goes to (x + ½)·factor − ½.
+    points = (landmarks_px[:, :2] + 0.5) * np.divide(drawn_wh, (width, height)) - 0.5
     known = np.isfinite(points).all(axis=1)
     fixed = np.rint(np.where(known[:, None], points, 0) * 2**_SUBPIXEL_BITS).astype(np.int32)
     for start, stop, closed in _LINES:
         if known[start:stop].all():
             cv2.polylines(canvas, [fixed[start:stop]], closed, _GREEN, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    radius = round(max(_DOT_RADIUS * max(drawn_wh), 1.2) * 2**_SUBPIXEL_BITS)
     for point in fixed[known]:
-        cv2.circle(canvas, point.tolist(), enlarge << _SUBPIXEL_BITS, _RED, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.circle(canvas, point.tolist(), radius, _RED, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
     return canvas
 
 
 def map_mesh(
     position_map: Float[np.ndarray, "s s 3"], covered: Bool[np.ndarray, "s s"]
 ) -> tuple[Float[np.ndarray, "v 3"], Int32[np.ndarray, "t 3"]]:
-    """A position map as a mesh in crop pixels: its texels are the vertices, two triangles for four covered neighbours."""
+    """A position map as a mesh in crop pixels: texels are vertices, two triangles for four covered neighbours."""
     size = len(covered)
     index = np.arange(size * size, dtype=np.int32).reshape(size, size)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
@@ -64,15 +72,17 @@ def overlay_mesh(
 ) -> Picture:
     """The face of the position map, shaded grey, over the picture: a label that is off shows at once."""
     buffers, triangles = raster_of_map(position_map, covered)
-    corners = position_map.reshape(-1, 3)[triangles]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(normals, axis=1)
-    facing = np.abs(normals[:, 2]) / np.where(length > 0, length, 1)
-    seen = buffers.triangle_id >= 0
-    shade = 40 + 215 * facing[buffers.triangle_id[seen]]
-    drawn = picture.astype(np.float64)
-    drawn[seen] = (1 - strength) * drawn[seen] + strength * shade[:, None]
-    return np.rint(drawn).astype(np.uint8)
+    return _shaded(picture, position_map, buffers, triangles, strength)
+
+
+def _shaded(
+    picture: Picture, position_map: np.ndarray, buffers: RasterBuffers, triangles: np.ndarray, strength: float
+) -> Picture:
+    # Normals of vertices, not of triangles: where texels are narrower than the stored 1/64 px those are noise.
+    toward_viewer = np.abs(vertex_normals(position_map.reshape(-1, 3), triangles)[:, 2:])
+    facing = interpolate(buffers, toward_viewer.astype(np.float32), triangles)
+    drawn = (1 - strength) * picture + strength * (40 + 215 * facing)
+    return np.where(buffers.covered[..., None], np.rint(drawn), picture).astype(np.uint8)
 
 
 def overlay_values(
@@ -81,12 +91,20 @@ def overlay_values(
     covered: Bool[np.ndarray, "s s"],
     values: Float[np.ndarray, "s s"],
 ) -> Picture:
-    """A quantity of the atlas (the weight mask) carried to the picture, in colours from 0 to its maximum."""
+    """A quantity of the atlas (the weight mask) carried to the picture, in colours by its :func:`ranks`."""
     buffers, triangles = raster_of_map(position_map, covered)
-    carried = interpolate(buffers, values.reshape(-1, 1).astype(np.float32), triangles)[..., 0]
-    colors = color_values(carried / max(float(values.max()), 1e-9))
-    seen = (buffers.triangle_id >= 0)[..., None]
-    return np.where(seen, (0.35 * picture + 0.65 * colors), picture).astype(np.uint8)
+    return _colored(picture, buffers, triangles, ranks(values))
+
+
+def _colored(picture: Picture, buffers: RasterBuffers, triangles: np.ndarray, levels: np.ndarray) -> Picture:
+    colors = color_values(interpolate(buffers, levels.reshape(-1, 1), triangles)[..., 0])
+    return np.where(buffers.covered[..., None], np.rint(0.35 * picture + 0.65 * colors), picture).astype(np.uint8)
+
+
+def ranks(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """Each value's place among those that occur, from 0 to 1: the weights 0, 3, 4 and 16 then lie equally far apart."""
+    levels, place = np.unique(values, return_inverse=True)
+    return (place.reshape(values.shape) / max(len(levels) - 1, 1)).astype(np.float32)
 
 
 def color_values(values: Float[np.ndarray, "h w"]) -> Picture:
@@ -109,14 +127,20 @@ def sample_panels(
 ) -> list[Picture]:
     """One picture for each of :data:`PANELS`, `side` × `side`."""
     image, xyz, covered = sample["image"], sample["position_map"], sample["covered"]
+    buffers, triangles = raster_of_map(xyz, covered)
     pictures = (
         image,
-        draw_landmarks(image, sample["landmarks_px"]),
-        overlay_mesh(image, xyz, covered),
+        draw_landmarks(image, sample["landmarks_px"], enlarge=side / len(image)),
+        _shaded(image, xyz, buffers, triangles, strength=0.6),
         color_position_map(xyz, covered),
-        overlay_values(image, xyz, covered, weight_mask),
+        _colored(image, buffers, triangles, ranks(weight_mask)),
     )
-    return [cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA) for picture in pictures]
+    return [_resized(picture, side) for picture in pictures]
+
+
+def _resized(picture: Picture, side: int) -> Picture:
+    smooth = cv2.INTER_AREA if side < len(picture) else cv2.INTER_LINEAR
+    return cv2.resize(picture, (side, side), interpolation=smooth)
 
 
 def contact_sheet(
@@ -138,9 +162,7 @@ def sample_sheet(
     sample: Mapping[str, np.ndarray], weight_mask: Float[np.ndarray, "s s"], *, side: int = 384
 ) -> Picture:
     """One sample large: its panels and the weight mask as it lies in the atlas."""
-    flat = cv2.resize(
-        color_values(weight_mask / max(float(weight_mask.max()), 1e-9)), (side, side), interpolation=cv2.INTER_NEAREST
-    )
+    flat = cv2.resize(color_values(ranks(weight_mask)), (side, side), interpolation=cv2.INTER_NEAREST)
     panels = [*sample_panels(sample, weight_mask, side=side), flat]
     titles = (*PANELS, "weight mask")
     tiles = [_titled(panel, title) for panel, title in zip(panels, titles, strict=True)]
@@ -157,7 +179,8 @@ def encode_png(picture: Picture) -> bytes:
 
 def _titled(picture: Picture, title: str) -> Picture:
     strip = np.full((18, picture.shape[1], 3), 30, dtype=np.uint8)
-    # OpenCV's font knows ASCII alone.
-    text = title.encode("ascii", "replace").decode()
+    # OpenCV's font knows ASCII alone: accents go, other scripts become question marks.
+    letters = "".join(c for c in unicodedata.normalize("NFKD", title) if not unicodedata.combining(c))
+    text = letters.encode("ascii", "replace").decode()
     cv2.putText(strip, text, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _WHITE, 1, cv2.LINE_AA)
     return np.vstack([strip, picture])

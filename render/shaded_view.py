@@ -1,4 +1,4 @@
-"""A shaded picture of a mesh from any side, by pyrender on EGL. For people only: labels always come from our own z-buffer.
+"""A shaded picture of a mesh from any side, by pyrender on EGL. For people only: labels come from our own z-buffer.
 
 pyrender 0.1.45 was written for NumPy 1 and for PyOpenGL 3.1.0: `np.infty` is put back before it is imported, and EGL is
 chosen where nothing else was, because the default asks for a display. Needs the `render` extra and the system's EGL
@@ -6,6 +6,7 @@ library (Debian: libegl1 and libgl1-mesa-dri).
 """
 
 import os
+from types import ModuleType
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -29,8 +30,9 @@ def shaded_view(
 ) -> UInt8[np.ndarray, "s s 3"]:
     """The mesh turned by `yaw` and `pitch` (radians) about its middle, filling a `side` × `side` picture.
 
-    Vertices are in a right-handed frame (x right, y up, z toward the viewer; the model frame, or crop pixels with y turned
-    up). Raises NoRenderer with what to install.
+    Positive `yaw` turns the face to the viewer's left, as in 300W-LP; positive `pitch` turns it up. Vertices are in a
+    right-handed frame (x right, y up, z toward the viewer): the model frame, or crop pixels with y turned up.
+    Raises NoRenderer with what to install.
     """
     pyrender = _pyrender()
     low, high = vertices.min(axis=0), vertices.max(axis=0)
@@ -62,13 +64,16 @@ def shaded_view(
     return np.array(color[..., :3])
 
 
-_ADVICE = "shaded views need `pip install 'facefoundry[render]'` and EGL (Debian, Ubuntu: apt-get install libegl1 libgl1-mesa-dri)"
+_ADVICE = (
+    "shaded views need `pip install 'facefoundry[render]'` and EGL (Debian, Ubuntu: apt-get install libegl1 "
+    "libgl1-mesa-dri)"
+)
 
 
-def _pyrender():  # noqa: ANN202
+def _pyrender() -> ModuleType:
     os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
     if not hasattr(np, "infty"):
-        np.infty = np.inf  # type: ignore[attr-defined]
+        setattr(np, "infty", np.inf)  # noqa: B010 (an assignment looks like a use of what NumPy 2 took away)
     try:
         import pyrender
     except (ImportError, OSError, AttributeError) as error:

@@ -36,9 +36,12 @@ def open_dataset(path: str | Path, version: str | None = None) -> "ShardedDatase
     if (folder / MANIFEST_KEY).is_file():
         if version not in (None, folder.name):
             raise Unpublished(f"{path} is version {folder.name} itself, and version {version} was asked for")
-    elif version is not None or (folder / LATEST_KEY).is_file():
+        return ShardedDataset(folder)
+    versions = sorted(manifest.parent.name for manifest in folder.glob(f"*/{MANIFEST_KEY}"))
+    if version is None and versions and not (folder / LATEST_KEY).is_file():
+        raise Unpublished(f"{folder.name} does not say which version is the latest; name one of {', '.join(versions)}")
+    if version is not None or versions:
         wanted = version or latest_version(LocalStore(folder))
-        versions = sorted(manifest.parent.name for manifest in folder.glob(f"*/{MANIFEST_KEY}"))
         if wanted not in versions:
             raise Unpublished(
                 f"{folder.name} has no published version {wanted}; it has {', '.join(versions) or 'none'}"

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, Field, JsonValue, model_validator
+from pydantic import BaseModel, Field, JsonValue, field_validator, model_validator
 
 from storage.schema import Schema
-from storage.store import DamagedObject, MissingObject, Store
+from storage.store import DamagedObject, MissingObject, Store, check_key
 from storage.zarr_format import ShardFormat
 
 FORMAT_VERSION = 1
@@ -77,6 +77,12 @@ class ObjectInfo(_Document):
     """First slot, for objects of a shard."""
     stop: int | None = None
     """One past the last slot."""
+
+    @field_validator("key")
+    @classmethod
+    def _inside_the_folder(cls, key: str) -> str:
+        check_key(key)
+        return key
 
 
 class DatasetPlan(_Document):

@@ -44,7 +44,7 @@ def _lopsided() -> tuple[UVAtlas, np.ndarray, np.ndarray]:
 
 def test_a_mirrored_sample_holds_the_mirrored_re_indexed_mesh_at_every_texel():
     atlas, vertices, mirror = _lopsided()
-    raster = AtlasRaster.of(atlas, 32)
+    raster = AtlasRaster(atlas, 32)
     camera = ScaledOrthographicCamera(1.0, rotation_from_euler(0.1, 0.3, 0.2), np.array([100.0, 110.0, 0.0]))
     plain = crop_from_model(camera, Similarity2D.of())
     flipped = crop_from_model(camera, Similarity2D.mirror(200))
@@ -61,4 +61,4 @@ def test_a_mirrored_sample_holds_the_mirrored_re_indexed_mesh_at_every_texel():
 def test_mirrored_samples_of_a_model_without_mirror_map_are_refused():
     atlas, vertices, _ = _lopsided()
     with pytest.raises(ValueError, match="mirror map"):
-        decode_position_maps(AtlasRaster.of(atlas, 8), vertices[None], np.eye(3, 4)[None], mirrored=np.array([True]))
+        decode_position_maps(AtlasRaster(atlas, 8), vertices[None], np.eye(3, 4)[None], mirrored=np.array([True]))

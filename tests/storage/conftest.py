@@ -111,7 +111,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_for_the_disk() -> Iterator[None]:
-    """Syncing is for machines that lose power; the tests of killed builders watch the calls in processes of their own."""
+    """Syncing is for machines that lose power; the tests of killed builders watch it in processes of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda _: None)
         yield

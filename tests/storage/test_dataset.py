@@ -218,6 +218,11 @@ def test_what_cannot_be_opened_says_why(tmp_path, build):
         open_dataset(tmp_path / "toy", "v7")
     with pytest.raises(Unpublished, match="and version v7 was asked for"):
         open_dataset(tmp_path / "toy" / manifest.version, "v7")
+    LocalStore(tmp_path / "toy").delete("latest")  # the builder died between the manifest and the pointer
+    with pytest.raises(
+        Unpublished, match=f"toy does not say which version is the latest; name one of {manifest.version}"
+    ):
+        open_dataset(tmp_path / "toy")
 
 
 def test_a_data_set_of_a_later_program_is_refused(breakable):
@@ -288,7 +293,7 @@ def face(slot: int) -> dict[str, object]:
 
 def build_faces(out: Path, maps: str) -> tuple[DenseModel, AtlasRaster, Path]:
     model = lopsided_model()
-    raster = AtlasRaster.of(UVAtlas(model.uv, model.triangles), SIZE)
+    raster = AtlasRaster(UVAtlas(model.uv, model.triangles), SIZE)
     tables = {
         "atlas_corners": raster.corners,
         "atlas_weights": raster.weights,

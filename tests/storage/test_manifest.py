@@ -141,7 +141,9 @@ def test_what_is_not_a_manifest_is_not_read(tmp_path, content):
 def test_a_manifest_that_lies_consistently_is_still_refused(published):
     manifest, _ = published
     content = manifest.model_dump(mode="json")
-    for change in ({"n_samples": 9}, {"fingerprint": "0" * 64}, {"statistics": {"where": "/tmp"}}):
+    outside = {**content["objects"][0], "key": "../../secret"}
+    changes = {"n_samples": 9}, {"fingerprint": "0" * 64}, {"statistics": {"where": "/tmp"}}, {"objects": [outside]}
+    for change in changes:
         with pytest.raises(ValidationError):
             type(manifest).model_validate({**content, **change})
 

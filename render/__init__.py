@@ -1,0 +1,41 @@
+"""The z-buffer, position maps, masks, crops, light and previews: from meshes to pictures and maps.
+
+The names below are imported when first used, so that ``import render`` costs nothing and a process that crops a picture
+does not load compiled kernels. None of them is also the name of a module here: importing that would hide it.
+"""
+
+import importlib
+
+_HOME = {
+    "AtlasRaster": "render.atlas_raster",
+    "CropConfig": "render.crop",
+    "PositionMap": "render.position_map",
+    "RasterBuffers": "render.zbuffer",
+    "TexelSampler": "render.atlas_raster",
+    "contact_sheet": "render.preview",
+    "crop_from_landmarks": "render.crop",
+    "crop_from_model": "render.position_map",
+    "decode_position_maps": "render.position_map",
+    "encode_png": "render.preview",
+    "face_mask": "render.masks",
+    "interpolate": "render.zbuffer",
+    "landmark_sampler": "render.landmark_texels",
+    "nearest_texels": "render.atlas_raster",
+    "rasterize": "render.zbuffer",
+    "sample_sheet": "render.preview",
+    "warp_image": "render.crop",
+    "weight_mask": "render.masks",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    """Import the module that holds `name` and hand out its object."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
