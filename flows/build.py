@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -254,7 +255,7 @@ def model_archive_path(model: DenseModel, out: Path) -> Path:
 
 def _tables(recipe: PosmapRecipe, atlas: UVAtlas) -> dict[str, np.ndarray]:
     raster, config = recipe.raster, recipe.config
-    compat = "prnet" if config.compat == "face3d" else None
+    compat: Literal["prnet"] | None = "prnet" if config.compat == "face3d" else None
     weights = weight_mask(recipe.model, atlas, raster.size, raster=raster, compat=compat)
     return {
         "atlas_corners": raster.corners,

@@ -14,6 +14,9 @@ import typer
 
 FAILED, WRONG_USE, TOO_MANY_BAD, ALREADY_BUILDING = 1, 2, 3, 4
 
+_INTERRUPTED = 130
+"""What newer typers make of Ctrl-C; older ones let KeyboardInterrupt through."""
+
 _UsageError = typer.BadParameter.__bases__[0]  # click's, wherever typer keeps it
 
 app = typer.Typer(
@@ -65,12 +68,13 @@ def build(
     on_bad: Annotated[
         Literal["quarantine", "fail"], typer.Option(help="List bad samples and go on, or stop at the first.")
     ] = "quarantine",
-    max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of bad samples that stops the build.")] = 0.01,
+    max_bad: Annotated[float, typer.Option(min=0, max=1, help="A larger share of bad samples stops the build.")] = 0.01,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the jitter.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Build a data set and publish it; what is there already is not made again.
 
+    \b
     facefoundry build 300wlp-posmaps
     facefoundry build 300wlp-posmaps --source 300W_LP --model BFM.mat --model BFM_UV.mat --maps parametric
     """
@@ -106,9 +110,8 @@ def build(
     print(f"samples        {published.samples}, {published.rejected} rejected, {seconds:.1f} s")
     readback = published.statistics.get("landmark_readback_px")
     if readback:
-        print(
-            f"landmarks      read back from the maps: {readback['mean']:.3f} px off on average, {readback['worst']:.3f} px at worst"
-        )
+        off = f"{readback['mean']:.3f} px off on average, {readback['worst']:.3f} px at worst"
+        print(f"landmarks      read back from the maps: {off}")
 
 
 @app.command()
@@ -194,6 +197,8 @@ def list_datasets(out: Out = Path("datasets"), as_json: Json = False) -> None:
     if as_json:
         _print_json(datasets=rows)
         return
+    if not rows:
+        print(f"no data sets in {out}", file=sys.stderr)
     for row in rows:
         print(f"{'*' if row['latest'] else ' '} {row['dataset']}  {row['version']}")
 
@@ -216,7 +221,7 @@ def info(dataset: DatasetPath, version: Version = None, as_json: Json = False) -
         "config": manifest.config,
         "statistics": manifest.statistics,
         "targets": {
-            target.name: f"{target.dtype} {list(target.sample_shape)} {target.unit}".strip() for target in opened.schema
+            target.name: f"{target.dtype} {list(target.sample_shape)} {target.unit}".strip() for target in opened.schema.everything
         },
         "rejected_samples": [hole.model_dump() for hole in manifest.rejected],
     }
@@ -245,6 +250,69 @@ def verify(
         print(f"{folder}: {'whole' if not findings else f'{len(findings)} objects are not as published'}")
     if findings:
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def unwrap(
+    surface: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL_OR_MESH",
+            help="'built-in', a model's files or folder, or one mesh file (.obj .ply .stl .off .glb .gltf).",
+        ),
+    ],
+    method: Annotated[
+        Literal["tutte", "cylindrical", "optimal"],
+        typer.Option(help="A map onto a border; round a cylinder; round a cylinder with its folds laid out."),
+    ] = "tutte",
+    weights: Annotated[
+        Literal["uniform", "mean-value", "conformal"] | None, typer.Option(help="Of tutte. Default: conformal.")
+    ] = None,
+    boundary: Annotated[
+        Literal["square", "circle", "natural"] | None, typer.Option(help="Of tutte. Default: square.")
+    ] = None,
+    inner_loops: Annotated[
+        Literal["fill", "free"] | None, typer.Option(help="Eyes, mouth and other holes, of tutte. Default: fill.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=2, max=4096, help="Texels along a side that the report counts with.")] = 256,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: unwraps/<name>-<method>.")] = None,
+    unit: Annotated[
+        Literal["um", "mm", "cm", "m", "inch"] | None,
+        typer.Option(help="What a mesh file's numbers count. Default: mm, in glTF m."),
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Make vertices of a mesh file that lie exactly on each other one.")
+    ] = False,
+    largest: Annotated[
+        bool, typer.Option("--largest", help="Keep a mesh file's largest component and drop stray vertices.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Lay a model's mean face or a mesh flat: the atlas, a checkerboard picture on the mesh, and a report.
+
+    facefoundry unwrap built-in --method optimal
+    facefoundry unwrap scan.ply --boundary natural --out scan-uv
+    """
+    from flows.unwrap import read_surface, write_unwrap
+
+    if method != "tutte" and (weights or boundary or inner_loops):
+        raise typer.BadParameter(f"--weights, --boundary and --inner-loops belong to --method tutte, not to {method}")
+    read = read_surface(surface, unit=unit, merge_coincident=merge or None, largest_component=largest)
+    done = write_unwrap(
+        read,
+        out or Path("unwraps") / f"{read.name}-{method}",
+        method=method,
+        weights=weights or "conformal",
+        boundary=boundary or "square",
+        inner_loops=inner_loops or "fill",
+        size=size,
+    )
+    if as_json:
+        _print_json(path=str(done.path.absolute()), sentences=done.sentences, report=done.report.as_dict())
+        return
+    print(done.path)
+    for sentence in done.sentences:
+        print(f"  {sentence}")
 
 
 @model_app.command("import")
@@ -296,7 +364,7 @@ def _print_json(**values: object) -> None:
     print(json.dumps(values))
 
 
-def _with_turned_mesh(picture, stored, degrees: float):  # noqa: ANN001, ANN202
+def _with_turned_mesh(picture, stored, degrees: float):
     """The sheet with the stored map's mesh beside it, turned; drawn by pyrender."""
     import numpy as np
 
@@ -315,7 +383,9 @@ def _with_turned_mesh(picture, stored, degrees: float):  # noqa: ANN001, ANN202
 def main() -> None:
     """Run the command line; a failure is one line on standard error and an exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="facefoundry", standalone_mode=False)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
     except _UsageError as error:
         error.show()
         code = WRONG_USE

@@ -41,12 +41,13 @@ def build_here(
             check_bad(list(outcomes.values()), n_slots=n_slots, max_bad=max_bad, fail_on_first=fail_on_first)
 
         check()
-        with progress(n_slots) as report:
-            report(sum(len(build.job.plan.slots(shard)) for shard in outcomes))
-            for outcome in _outcomes(build, workers or usable_cores()):
-                outcomes[outcome.shard] = outcome
-                report(len(build.job.plan.slots(outcome.shard)))
-                check()
+        if build.missing_shards:
+            with progress(n_slots) as report:
+                report(sum(len(build.job.plan.slots(shard)) for shard in outcomes))
+                for outcome in _outcomes(build, workers or usable_cores()):
+                    outcomes[outcome.shard] = outcome
+                    report(len(build.job.plan.slots(outcome.shard)))
+                    check()
         return publish_build(build)
 
 
@@ -78,6 +79,7 @@ def _outcomes(build: Build, workers: int) -> Iterator[ShardOutcome]:
         return
     # Not fork: the builders' lock and BLAS threads would come along.
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["flows.build"])  # imported once, not once for each worker
     with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context, initializer=end_with_parent) as pool:
         futures = [pool.submit(build_shard, build.job, shard) for shard in missing]
         try:

@@ -40,7 +40,8 @@ def crop_from_landmarks(
 
     With `rng` the box is jittered. Raises ValueError when the landmarks span no box.
     """
-    low, high = landmarks_px[:, :2].min(axis=0), landmarks_px[:, :2].max(axis=0)
+    points = landmarks_px[:, :2].astype(np.float64)
+    low, high = points.min(axis=0), points.max(axis=0)
     mean_side = float((high - low).mean())
     return _crop_from_box((low + high) / 2, mean_side * config.margin, mean_side, config, rng)
 

@@ -24,7 +24,7 @@ _DOT_RADIUS = 1 / 150
 """Of the picture's side, but at least 1.2 px: less is not seen."""
 
 
-def draw_landmarks(picture: Picture, landmarks_px: Float[np.ndarray, "68 d"], *, enlarge: float = 2) -> Picture:
+def draw_landmarks(picture: Picture, landmarks_px: Float[np.ndarray, "68 d"], *, enlarge: float | int = 2) -> Picture:
     """The 68 points and their lines on the picture enlarged `enlarge` times; NaN points are left out."""
     height, width = picture.shape[:2]
     drawn_wh = (max(round(width * enlarge), 1), max(round(height * enlarge), 1))

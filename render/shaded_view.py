@@ -72,6 +72,7 @@ _ADVICE = (
 
 def _pyrender() -> ModuleType:
     os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
+    os.environ.setdefault("PYGLET_HEADLESS", "1")  # pyrender imports pyglet, which would load X11
     if not hasattr(np, "infty"):
         setattr(np, "infty", np.inf)  # noqa: B010 (an assignment looks like a use of what NumPy 2 took away)
     try:

@@ -151,7 +151,7 @@ def _annotation(
 ) -> Annotation:
     x, y, z, scale = pose[3:].tolist()
     shift_x, shift_y = _SHIFT_PX[compat]
-    kind, landmarks_px = _landmarks(variables, view)
+    kind, landmarks_px = landmarks_from_variables(variables, view)
     landmarks_px[:, :2] += shift_x, shift_y
     return Annotation(
         coefficients=Coefficients(_column(variables, "Shape_Para"), _column(variables, "Exp_Para")),
@@ -170,8 +170,11 @@ def _annotation(
     )
 
 
-def _landmarks(variables: Variables, view: ViewName) -> tuple[Kind, Float[np.ndarray, "68 3"]]:
-    """True pixels, NaN where unknown. One is subtracted from x and y alone: z has no first pixel to count from."""
+def landmarks_from_variables(variables: Variables, view: ViewName) -> tuple[Kind, Float[np.ndarray, "68 3"]]:
+    """The 68 points in true pixels, NaN where the file cannot give them, as in :class:`Annotation`. Raises BadSample.
+
+    One is subtracted from x and y alone: z has no first pixel to count from.
+    """
     landmarks = np.full((N_LANDMARKS, 3), np.nan)
     if "pt3d_68" in variables:
         landmarks[:] = _numbers(variables, "pt3d_68", (3, N_LANDMARKS)).T

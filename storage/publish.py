@@ -184,9 +184,14 @@ def publish(store: Store, draft: DatasetManifest, *, threads: int = 4) -> Datase
 
 
 def point_latest(dataset: Store, version: str) -> None:
-    """Make `version` the one that readers get who name none. `dataset` is the store of ``<out>/<name>``."""
+    """Make `version` the one that readers get who name none. `dataset` is the store of ``<out>/<name>``.
+
+    It is the version that the last build ended with, whether it was made then or found there.
+    """
     reach(Phase.EVENT, version)
-    dataset.put(LATEST_KEY, (json.dumps({"version": version}) + "\n").encode())
+    data = (json.dumps({"version": version}) + "\n").encode()
+    if not _holds(dataset, LATEST_KEY, data):
+        dataset.put(LATEST_KEY, data)
 
 
 def latest_version(dataset: Store) -> str:

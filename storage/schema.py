@@ -150,7 +150,7 @@ class Schema(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Schema":
-        names = [target.name for target in self]
+        names = [target.name for target in self.everything]
         for name in {"tables", "receipts"} & set(names) | {name for name in names if names.count(name) > 1}:
             raise ValueError(f"the name {name} is taken; every target needs a name of its own")
         lengths: dict[str, int] = {}
@@ -163,13 +163,14 @@ class Schema(BaseModel, frozen=True, extra="forbid"):
                     )
         return self
 
-    def __iter__(self) -> Iterator[Target | DerivedTarget]:  # type: ignore[override]
+    @property
+    def everything(self) -> tuple[Target | DerivedTarget, ...]:
         """Every target, stored ones first."""
-        return itertools.chain(self.targets, self.derived)
+        return (*self.targets, *self.derived)
 
     def __getitem__(self, name: str) -> Target | DerivedTarget:
         """The target of that name; KeyError lists the names there are."""
-        for target in self:
+        for target in self.everything:
             if target.name == name:
                 return target
         raise KeyError(f"no target {name!r} in this data set; it has {', '.join(self.names)}")
@@ -177,7 +178,7 @@ class Schema(BaseModel, frozen=True, extra="forbid"):
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all targets."""
-        return tuple(target.name for target in self)
+        return tuple(target.name for target in self.everything)
 
     def encode(self, sample: Mapping[str, object]) -> dict[str, np.ndarray]:
         """Every stored target of one sample, checked and encoded (see :meth:`Target.encode`)."""

@@ -14,7 +14,6 @@ releases are passed over.
 import hashlib
 import os
 import re
-import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,15 +23,22 @@ from geometry.morphable_model import MorphableModel
 from storage.annotations import SIDECAR_NAME, Kind, check_sidecar
 from storage.bad_sample import BadSample, Rejected
 from storage.file_names import view_of
+from storage.folder_walk import (
+    IMAGE_SUFFIXES,
+    FoundFolder,
+    by_preference,
+    composed,
+    displayed,
+    split_suffix,
+    walk_folders,
+)
 from storage.images import MAX_IMAGE_FILE_BYTES
 from storage.mat_child import MAX_FILE_BYTES
 from storage.regular_files import read_regular_file
 
 SUBSETS = ("AFW", "HELEN", "LFPW", "IBUG")
-_IMAGE_SUFFIXES = ("jpg", "jpeg", "png")  # in the order of preference
 _IGNORED_FOLDERS = frozenset(("landmarks", "code", "__macosx"))
 _AFLW2000_STEM = re.compile(r"image\d{5}", re.ASCII)
-_MAX_DEPTH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +116,11 @@ def open_source(path: str | os.PathLike[str]) -> Source:
         )
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder; unpack the archive and give the folder")
-    listing = _Listing(root)
-    listing.scan(str(root), "", 0)
+    listing = _Listing()
+    for folder in walk_folders(
+        root, suffixes=(*IMAGE_SUFFIXES, "mat"), reject=listing.reject, passed_over=_IGNORED_FOLDERS
+    ):
+        listing.take(folder)
     items = _without_doubles(listing)
     rejected = tuple(sorted(listing.rejected, key=lambda r: (r.source_id, r.code, r.reason)))
     if not items:
@@ -143,81 +152,59 @@ def _fingerprint_chunk(items: Sequence[SourceItem]) -> list[SourceFingerprint | 
 
 
 class _Listing:
-    """The walk over a folder, and what it has found so far."""
+    """What a walk over a folder has found so far."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self) -> None:
         self.items: list[SourceItem] = []
         self.rejected: list[Rejected] = []
         self.sidecar_folders: list[Path] = []
 
-    def scan(self, folder: str, relative: str, depth: int) -> None:
-        """Take in `folder`, which is `relative` (with a slash at its end) to the root, and all below it."""
+    def take(self, folder: FoundFolder) -> None:
+        """Take in the files of one folder."""
         images: dict[str, list[str]] = {}
         annotations: dict[str, str] = {}
-        subfolders = []
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        for entry in found:
-            name = entry.name
-            if name.startswith("."):  # hidden files, and the doubles that macOS puts into archives
-                continue
-            stem, _, suffix = name.rpartition(".")
-            suffix = suffix.lower()
-            is_image = suffix in _IMAGE_SUFFIXES and stem
-            if is_image or (suffix == "mat" and stem):
-                if not entry.is_file(follow_symlinks=False):
-                    self._refuse_special(entry, relative)
-                elif is_image:
-                    images.setdefault(stem, []).append(name)
-                elif stem in annotations:  # x.mat and x.MAT
-                    self._reject(
-                        relative + name, "source.duplicate", f"{annotations[stem]} lies beside it; keep one of them"
-                    )
-                else:
-                    annotations[stem] = name
-            elif entry.is_dir(follow_symlinks=False):
-                if name.lower() not in _IGNORED_FOLDERS:
-                    subfolders.append(name)
-            elif entry.is_symlink() and entry.is_dir():
-                self._refuse_special(entry, relative)
-            elif name == SIDECAR_NAME:
-                self.sidecar_folders.append(Path(folder))
-        self._pair(folder, relative, images, annotations)
-        for name in subfolders:
-            if depth == _MAX_DEPTH:
-                self._reject(
-                    relative + name, "source.depth", f"more than {_MAX_DEPTH} folders deep; give a folder nearer to it"
-                )
+        for name in folder.files:
+            stem, suffix = split_suffix(name)
+            if suffix != "mat":
+                images.setdefault(stem, []).append(name)
+            elif stem in annotations:  # x.mat and x.MAT
+                reason = f"{annotations[stem]} lies beside it; keep one of them"
+                self.reject(folder.relative + name, "source.duplicate", reason)
             else:
-                self.scan(f"{folder}/{name}", f"{relative}{name}/", depth + 1)
+                annotations[stem] = name
+        if SIDECAR_NAME in folder.other_names:
+            self.sidecar_folders.append(folder.path)
+        self._pair(folder.path, folder.relative, images, annotations)
 
-    def _pair(self, folder: str, relative: str, images: dict[str, list[str]], annotations: dict[str, str]) -> None:
+    def reject(self, name: str, code: str, reason: str) -> None:
+        """Keep the reason why something was left out."""
+        self.rejected.append(Rejected(displayed(name), code, displayed(reason)))
+
+    def _pair(self, parent: Path, relative: str, images: dict[str, list[str]], annotations: dict[str, str]) -> None:
         own_name = relative.rstrip("/").rpartition("/")[2]
         base = _without_flip(relative)
-        parent = Path(folder)
         for stem, names in images.items():
             if len(names) > 1:
-                names.sort(key=lambda name: (_IMAGE_SUFFIXES.index(name.rpartition(".")[2].lower()), name))
+                names = by_preference(names)
                 for extra in names[1:]:
-                    self._reject(
+                    self.reject(
                         relative + extra, "source.duplicate", f"{names[0]} has the same stem and is taken; keep one"
                     )
             annotation = annotations.pop(stem, None)
             if annotation is None:
-                self._reject(relative + stem, "source.no_annotation", f"there is no {stem}.mat beside {names[0]}")
+                self.reject(relative + stem, "source.no_annotation", f"there is no {stem}.mat beside {names[0]}")
                 continue
             source_id = relative + stem
             if not source_id.isprintable():
-                self._reject(
+                self.reject(
                     source_id, "source.name", "the name holds control characters or is no Unicode; rename both files"
                 )
                 continue
             view = view_of(own_name, stem)
-            photograph = _composed(base + view.photograph)
+            photograph = composed(base + view.photograph)
             self.items.append(
                 SourceItem(
-                    source_id=_composed(source_id),
+                    source_id=composed(source_id),
                     folder=parent,
                     image_name=names[0],
                     annotation_name=annotation,
@@ -229,20 +216,7 @@ class _Listing:
                 )
             )
         for stem, name in annotations.items():
-            self._reject(relative + stem, "source.no_image", f"there is no {stem}.jpg beside {name}")
-
-    def _refuse_special(self, entry: os.DirEntry[str], relative: str) -> None:
-        if entry.is_symlink():
-            self._reject(
-                relative + entry.name, "file.link", "a symbolic link; put the file or folder itself in its place"
-            )
-        elif entry.is_dir(follow_symlinks=False):
-            self._reject(relative + entry.name, "file.not_regular", "a folder with the name of a file; rename it")
-        else:
-            self._reject(relative + entry.name, "file.not_regular", "a pipe, socket or device; remove it")
-
-    def _reject(self, name: str, code: str, reason: str) -> None:
-        self.rejected.append(Rejected(_displayed(name), code, _displayed(reason)))
+            self.reject(relative + stem, "source.no_image", f"there is no {stem}.jpg beside {name}")
 
 
 def _without_doubles(listing: _Listing) -> list[SourceItem]:
@@ -250,7 +224,7 @@ def _without_doubles(listing: _Listing) -> list[SourceItem]:
     taken: dict[str, str] = {}
     unique = []
     for item in sorted(listing.items, key=lambda item: (item.source_id, item.image_name)):
-        first = taken.setdefault(_composed(item.source_id.casefold()), item.source_id)
+        first = taken.setdefault(composed(item.source_id.casefold()), item.source_id)
         if first is not item.source_id:
             reason = f"on other systems its name is that of {first}, which is taken; rename one of them"
             listing.rejected.append(Rejected(item.source_id, "source.duplicate", reason))
@@ -275,19 +249,8 @@ def _subset(base: str, stem: str) -> str:
     for name in (folders[-1].upper(), stem.partition("_")[0].upper()):
         if name in SUBSETS:
             return name
-    return _displayed(folders[-1])
+    return displayed(folders[-1])
 
 
 def _without_flip(relative: str) -> str:
     return relative[: -len("_Flip/")] + "/" if relative.lower().endswith("_flip/") else relative
-
-
-def _composed(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-def _displayed(text: str) -> str:
-    """Text that every file and terminal can hold: undecodable bytes and control characters by their escapes."""
-    if text.isprintable():
-        return _composed(text)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -220,33 +220,36 @@ def test_coefficients_of_another_model_are_refused_before_anything_is_built(samp
 # ------------------------------------------------------------------------------------------------------ kills and races
 
 
-def _build_in_child(source: Path, out: Path) -> None:
-    build_here(SMALL, source=source, out=out, workers=2)
+def _build_in_child(source: Path, out: Path, workers: int) -> None:
+    build_here(SMALL, source=source, out=out, workers=workers)
 
 
 def test_after_twenty_kills_at_random_moments_the_data_set_is_that_of_an_unbroken_build(built, sample_folder, tmp_path):
-    context = multiprocessing.get_context("spawn")
-    rng = np.random.default_rng(20)
-    start = time.monotonic()
-    unbroken = context.Process(target=_build_in_child, args=(sample_folder, tmp_path / "unbroken"))
-    unbroken.start()
-    unbroken.join()
-    seconds = time.monotonic() - start
-    killed = 0
-    for k in range(20):
-        out = tmp_path / f"kill-{k % 4}"  # five kills on each of four data sets: resumed builds are killed too
-        process = context.Process(target=_build_in_child, args=(sample_folder, out))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["flows.local", "flows.build"])
+
+    def start(out: Path, workers: int = 1) -> multiprocessing.Process:
+        process = context.Process(target=_build_in_child, args=(sample_folder, out, workers))
         process.start()
-        process.join(seconds * rng.uniform(0.3, 1.0))
+        return process
+
+    for name in ("warm", "timed"):
+        begin = time.monotonic()
+        start(tmp_path / name).join()
+        seconds = time.monotonic() - begin
+    rng = np.random.default_rng(20)
+    folders, kills = [tmp_path / "kill-0"], 0
+    while kills < 20:
+        process = start(folders[-1], workers=2 if kills % 5 == 0 else 1)
+        process.join(seconds * rng.uniform(0.0, 0.9))
         if process.is_alive():
-            killed += 1
             os.kill(process.pid, signal.SIGKILL)
-            process.join()
-        process.close()
-    assert killed >= 10
-    for k in range(4):
-        rebuilt = build_here(SMALL, source=sample_folder, out=tmp_path / f"kill-{k}", workers=1)
-        assert tree(rebuilt.path) == tree(built.path)
+            kills += 1
+        process.join()
+        if (folders[-1] / SMALL.name / "latest").exists():  # it got to its end, in spite of all
+            folders.append(tmp_path / f"kill-{len(folders)}")
+    for out in folders:
+        assert tree(build_here(SMALL, source=sample_folder, out=out, workers=1).path) == tree(built.path)
 
 
 def test_the_second_of_two_builders_leaves_at_once_and_names_the_first(sample_folder, tmp_path):

@@ -1,4 +1,4 @@
-"""Fixtures for the model files: the writers, and the made-up faces, each built once."""
+"""Fixtures for the model files (the writers, and the made-up faces, each built once) and for the unwraps (meshes)."""
 
 import importlib.util
 import sys
@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 
-def _load_writers():
-    """Beside this file lies no package, so the module is loaded by its path."""
-    name = "facefoundry_test_model_writers"
+def _load_beside(module):
+    """Beside this file lies no package, so a module is loaded by its path."""
+    name = f"facefoundry_test_{module}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("model_writers.py"))
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{module}.py"))
+        sys.modules[name] = loaded = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded)
     return sys.modules[name]
 
 
 @pytest.fixture(scope="session")
 def writers():
-    return _load_writers()
+    return _load_beside("model_writers")
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +30,9 @@ def face(writers):
 @pytest.fixture(scope="session")
 def face2017(writers):
     return writers.make_bfm2017()
+
+
+@pytest.fixture(scope="session")
+def shapes():
+    """The meshes that every unwrap is tried on."""
+    return _load_beside("unwrap_shapes")

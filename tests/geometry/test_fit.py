@@ -14,7 +14,10 @@ from pydantic import ValidationError
 from geometry.built_in import load_built_in
 from geometry.fit import Fit, FitConfig, FitResult, fit_landmarks
 from geometry.fit_reference import reference_minimise
-from geometry.fit_solver import FitPoints, Poses, _Dual, _Primal, minimise
+from geometry.fit_elimination import StepEquations, dual_step, primal_step
+from geometry.fit_points import FitPoints
+from geometry.fit_poses import Poses
+from geometry.fit_solver import minimise
 from geometry.frames import Similarity2D
 from geometry.landmarks import INNER, MIRROR, OUTER_EYE_CORNERS
 from geometry.morphable_model import Coefficients, DenseModel, SurfacePoints
@@ -140,12 +143,9 @@ def test_the_built_in_models_228_modes_reach_scipys_objective():
 def test_any_yaw_to_90_degrees_is_reached_from_the_closed_form_start():
     model = load_built_in()
     rotation, *_, landmarks = draw_faces(model, 96, seed=5, noise_px=1.0, expression=0.5)
-    from_truth = iter(range(0, 96, 64))
 
-    def started_at_the_truth(points, targets, weights, noise_px, start, **options):
-        first = next(from_truth)
-        start = Poses(start.scale, rotation[first : first + len(targets)], start.translation)
-        return minimise(points, targets, weights, noise_px, start, **options)
+    def started_at_the_truth(problem, start, options):
+        return minimise(problem, Poses(start.scale, rotation, start.translation, start.inverse_focal), options)
 
     config = FitConfig(noise_px=1.0)
     found = fit_landmarks(model, landmarks, image_size_hw=SIZE, config=config)
@@ -256,23 +256,40 @@ def test_points_inside_triangles_serve_as_well_as_vertices():
     assert degrees_between(rotation, np.stack([fit.camera.rotation for fit in fits])).max() < 0.01
 
 
-@pytest.mark.parametrize("form", [_Dual, _Primal])
-def test_both_eliminations_solve_with_the_matrix_of_the_docstring(form):
+@pytest.mark.parametrize("form", ["dual", "primal", "single"])
+@pytest.mark.parametrize("marched", [False, True], ids=["in order", "index"])
+def test_every_elimination_solves_the_equations_of_the_docstring(form, marched):
     model = lopsided_model()
     rng = np.random.default_rng(14)
     stddevs = np.concatenate([model.identity_stddevs, model.expression_stddevs])
     points = FitPoints.of(model.rows(model.landmarks), stddevs)
-    plane, root_weights = rng.normal(size=(3, 2, 3)), rng.uniform(0, 2, (3, 68))
-    root_weights[:, 4] = 0
-    r, jacobian = rng.normal(size=(3, 136)), rng.normal(size=(3, 6, 136))
-    system = form(points, plane, root_weights)
-    (solved, coefficients), normal = system.optimum(r), system.normal(jacobian)
+    index = np.stack([rng.permutation(68)[:31] for _ in range(3)]) if marched else None
+    p = 31 if marched else 68
+    root_weights = rng.uniform(0, 2, (3, 1, 1, p))
+    root_weights[:, 0, 0, 4] = 0
+    rows, jacobian = rng.normal(size=(3, 2, 3, p)) * root_weights, rng.normal(size=(3, 6, 2, p)) * root_weights
+    residual, c = rng.normal(size=(3, 2, p)) * root_weights[:, 0], rng.normal(size=(3, 16))
+    prior, gradient, damping = rng.uniform(0, 1, 6), rng.normal(size=(3, 6)), np.array([0.0, 0.1, 3.0])
+    equations = StepEquations(rows, jacobian, residual, damping, prior, gradient)
+    if form == "primal":
+        step, coefficients = primal_step(points, index, equations, c)
+    else:
+        shapes = points.shapes(c, index)
+        step, coefficients = dual_step(points, index, equations, shapes, in_single_precision=form == "single")
     for face in range(3):
-        basis = np.kron(plane[face], np.eye(68)) @ points.design * np.tile(root_weights[face], 2)[:, None]
-        k = basis @ basis.T + np.eye(136)
-        np.testing.assert_allclose(solved[face], np.linalg.solve(k, r[face]), atol=1e-8)
-        np.testing.assert_allclose(coefficients[face], basis.T @ solved[face], atol=1e-8)
-        np.testing.assert_allclose(normal[face], jacobian[face] @ np.linalg.solve(k, jacobian[face].T), atol=1e-8)
+        design = points.design.reshape(3, 68, 16)
+        design = design if index is None else design[:, index[face]]
+        basis = np.einsum("axp,xpk->apk", rows[face], design).reshape(2 * p, 16)
+        k = basis @ basis.T + np.eye(2 * p)
+        j, r = jacobian[face].reshape(6, -1).T, residual[face].ravel() + basis @ c[face]
+        normal = j.T @ np.linalg.solve(k, j) + np.diag(prior)
+        normal += damping[face] * np.diag(np.diag(normal))
+        delta = np.linalg.solve(normal, j.T @ np.linalg.solve(k, r) + gradient[face])
+        tolerance = 1e-3 if form == "single" else 1e-8
+        np.testing.assert_allclose(step[face], delta, atol=tolerance)
+        np.testing.assert_allclose(
+            coefficients[face], basis.T @ np.linalg.solve(k, r - j @ delta), atol=tolerance
+        )
 
 
 # ---------------------------------------------------------------------------------------------- wrong points

@@ -17,10 +17,15 @@ def built_in() -> BuiltInModel:
 
 
 @pytest.fixture(scope="session")
-def atlases(built_in) -> dict[str, UVAtlas]:
-    """The model's own atlas with its eyes and mouth closed, and a computed one on the square."""
-    own = UVAtlas(built_in.uv.astype(np.float64), np.concatenate([built_in.triangles, built_in.closing_triangles]))
-    return {"own": own, "tutte": tutte(Mesh(built_in.mean_shape.astype(np.float64), built_in.triangles))}
+def own_atlas(built_in) -> UVAtlas:
+    """The model's own atlas, eyes and mouth closed."""
+    return UVAtlas(built_in.uv.astype(np.float64), np.concatenate([built_in.triangles, built_in.closing_triangles]))
+
+
+@pytest.fixture(scope="session")
+def tutte_atlas(built_in) -> UVAtlas:
+    """A computed one on the square, which gives the face little room."""
+    return tutte(Mesh(built_in.mean_shape.astype(np.float64), built_in.triangles))
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,12 @@ def test_the_published_recipe_cuts_landmarks_and_box_to_integers():
     assert crop.scale == pytest.approx(255 / side)
 
 
+@pytest.mark.parametrize("cut", [crop_from_landmarks, crop_from_landmarks_face3d])
+def test_landmarks_in_single_precision_give_the_same_crop(cut):
+    single, double = (cut(LANDMARKS.astype(dtype), CropConfig()) for dtype in (np.float32, np.float64))
+    np.testing.assert_allclose(single.matrix, double.matrix, rtol=1e-6)
+
+
 def test_landmarks_in_one_point_are_refused():
     with pytest.raises(ValueError, match="no face can be cut out"):
         crop_from_landmarks(np.ones((68, 2)), CropConfig())

@@ -51,7 +51,7 @@ def test_a_mirrored_sample_holds_the_mirrored_re_indexed_mesh_at_every_texel():
     both = decode_position_maps(
         raster, np.stack([vertices] * 2), np.stack([plain, flipped]), mirrored=np.array([False, True]), mirror=mirror
     )
-    # The mirrored picture shows this mesh: the same points at x' = w − 1 − x, each named by its partner on the other side.
+    # The mirrored picture shows this mesh: the same points at x' = w − 1 − x, each named by its partner.
     image = camera.project(vertices.astype(np.float64))[mirror]
     image[:, 0] = 199 - image[:, 0]
     np.testing.assert_allclose(both[0], position_map(raster, vertices, plain).xyz, atol=1e-4)

@@ -1,0 +1,366 @@
+"""The command line as people and programs meet it: JSON on one line, exit codes, one sentence for a failure."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from flows.command_line import main
+from geometry import load_model
+
+BUILD = ("build", "300wlp-posmaps", "--size", "128", "--workers", "1")
+COMMANDS = ("build", "sample", "show", "list", "info", "verify", "model")
+
+
+class Ended:
+    """How a command ended, and what it printed."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> dict:
+        """The one object on the one line of standard output; NaN is not JSON."""
+        assert self.out.endswith("}\n")
+        assert self.out.count("\n") == 1
+        return json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+    @property
+    def complaint(self) -> str:
+        """The one line of standard error; nothing was printed beside it."""
+        assert self.out == ""
+        assert self.err.startswith("facefoundry: ")
+        assert self.err.count("\n") == 1
+        return self.err
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process, from arguments to the exit code."""
+
+    def run(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["facefoundry", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+NAMES_LOADED = """
+import sys
+from flows.command_line import main
+try:
+    main()
+except SystemExit as ended:
+    print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
+    raise
+"""
+
+
+def in_a_process(*arguments: str | Path, script: str = "from flows.command_line import main; main()") -> Ended:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def loaded_by(ended: Ended) -> set[str]:
+    """The packages that a process under :data:`NAMES_LOADED` had loaded when it ended."""
+    assert ended.code == 0, ended.err
+    assert ended.err.count("\n") == 1
+    return set(ended.err.split())
+
+
+@pytest.fixture(scope="module")
+def first_build(sample_folder, tmp_path_factory) -> tuple[Path, Ended]:
+    """A data set made by the command in a process of its own: where data sets lie, and how the command ended."""
+    out = tmp_path_factory.mktemp("datasets")
+    return out, in_a_process(*BUILD, "--source", sample_folder, "--out", out, "--json", script=NAMES_LOADED)
+
+
+@pytest.fixture
+def built(first_build) -> tuple[Path, dict]:
+    """Where data sets lie, and what the build printed."""
+    out, ended = first_build
+    return out, ended.json
+
+
+# ---------------------------------------------------------------------------------------------------------------- build
+
+
+def test_build_prints_one_json_object_with_the_path_of_the_version(built):
+    out, printed = built
+    assert set(printed) == {"dataset", "version", "path", "samples", "rejected", "seconds"}
+    assert (printed["dataset"], printed["samples"], printed["rejected"]) == ("300wlp-posmaps", 14, 0)
+    assert Path(printed["path"]) == out.absolute() / "300wlp-posmaps" / printed["version"]
+    assert (Path(printed["path"]) / "manifest.json").is_file()
+    assert 0 < printed["seconds"] < 120
+
+
+def test_a_second_build_finds_the_same_version_and_says_it_to_people(built, run, sample_folder):
+    out, printed = built
+    ended = run(*BUILD, "--source", sample_folder, "--out", out)
+    assert ended.code == 0
+    lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
+    assert lines["data"] == f"set       {printed['path']}"
+    assert Path(lines["contact"].split()[-1]).read_bytes().startswith(b"\x89PNG")
+    assert lines["samples"].startswith("14, 0 rejected")
+    assert "on average" in lines["landmarks"]
+
+
+def test_a_relative_folder_for_data_sets_still_gives_an_absolute_path(run, sample_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed = run(*BUILD, "--source", sample_folder, "--out", "here", "--maps", "parametric", "--json").json
+    assert Path(printed["path"]).is_absolute()
+    assert (tmp_path / "here").samefile(Path(printed["path"]).parent.parent)
+
+
+def test_a_missing_source_is_one_sentence_and_no_traceback(tmp_path):
+    ended = in_a_process(*BUILD, "--source", tmp_path / "nowhere", "--out", tmp_path / "out", "--json")
+    assert ended.code == 1
+    assert "nowhere does not exist; give the folder that holds AFW" in ended.complaint
+
+
+def test_an_unknown_preset_and_a_size_out_of_range_are_wrong_use(run, tmp_path):
+    for arguments, sentence in (
+        (("build", "300wlp-posmap"), "'300wlp-posmap' is not one of '300wlp-posmaps'"),
+        (("build", "300wlp-posmaps", "--size", "64"), "greater than or equal to 128"),
+        (("build",), "Missing argument 'preset'"),
+        (("build", "300wlp-posmaps", "--frobnicate"), "No such option"),
+        (("frobnicate",), "No such command 'frobnicate'"),
+    ):
+        ended = run(*arguments)
+        assert ended.code == 2, arguments
+        assert sentence in ended.err
+        assert ended.err.startswith("Usage: facefoundry")
+        assert ended.out == ""
+
+
+@pytest.fixture(scope="module")
+def half_broken(sample_folder, tmp_path_factory) -> Path:
+    """The sample folder with three annotations cut short."""
+    folder = tmp_path_factory.mktemp("half-broken") / "source"
+    shutil.copytree(sample_folder, folder)
+    for path in sorted((folder / "AFW").glob("*.mat"))[:3]:
+        path.write_bytes(path.read_bytes()[:200])
+    return folder
+
+
+@pytest.mark.parametrize("patience", [(), ("--max-bad", "0.2"), ("--on-bad", "fail", "--max-bad", "1")])
+def test_too_many_bad_samples_end_with_code_3_and_say_how_many_and_why(run, half_broken, tmp_path, patience):
+    ended = run(*BUILD, "--source", half_broken, "--out", tmp_path, *patience, "--json")
+    assert ended.code == 3
+    assert "3 of 14 samples cannot be used" in ended.complaint
+    assert "AFW/" in ended.err
+    assert "--max-bad" in ended.err
+    assert run("list", "--out", tmp_path, "--json").json == {"datasets": []}
+
+
+def test_bad_samples_within_the_limit_are_counted_and_listed(run, half_broken, tmp_path):
+    printed = run(*BUILD, "--source", half_broken, "--out", tmp_path, "--max-bad", "0.25", "--json").json
+    assert (printed["samples"], printed["rejected"]) == (11, 3)
+    listed = run("info", tmp_path / "300wlp-posmaps", "--json").json["rejected_samples"]
+    assert len(listed) == 3
+    assert all(hole["source_id"].startswith("AFW/") and hole["reason"] for hole in listed)
+
+
+# ------------------------------------------------------------------------------------------------- looking at data sets
+
+
+@pytest.mark.parametrize("turn", [(), ("--turn", "-35")])
+def test_show_writes_a_picture_of_the_sample(built, run, tmp_path, turn):
+    out, _ = built
+    target = tmp_path / "picture.png"
+    ended = run("show", out / "300wlp-posmaps", "5", "--save", target, *turn, "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["path"] == str(target)
+    assert ended.json["source_id"].partition("/")[0] in {"AFW", "AFW_Flip", "HELEN", "HELEN_Flip"}
+    picture = cv2.imread(str(target))
+    height = 18 + 2 * (384 + 18)
+    assert picture.shape == (height, 3 * 384 + (height if turn else 0), 3)
+    assert np.ptp(picture[-height // 2 :]) > 200
+
+
+def test_show_writes_beside_you_unless_told_otherwise(built, run, tmp_path, monkeypatch):
+    out, _ = built
+    monkeypatch.chdir(tmp_path)
+    ended = run("show", out / "300wlp-posmaps", "13")
+    assert ended.code == 0
+    assert cv2.imread("300wlp-posmaps-13.png") is not None
+    assert ended.out.endswith(": 300wlp-posmaps-13.png\n")
+
+
+def test_a_sample_or_data_set_that_is_not_there_is_one_sentence(built, run, tmp_path):
+    out, _ = built
+    for arguments, sentence in (
+        (("show", out / "300wlp-posmaps", "14"), "sample 14 is outside this data set of 14 samples"),
+        (("show", tmp_path / "nothing"), "nothing is not a folder"),
+        (("info", out / "300wlp-posmaps", "--version", "0123"), "no published version 0123"),
+        (("show", out / "300wlp-posmaps", "0", "--save", tmp_path / "no" / "x.png"), "x.png"),
+    ):
+        ended = run(*arguments)
+        assert ended.code == 1, arguments
+        assert sentence in ended.complaint
+
+
+def test_list_marks_the_latest_version(built, run, tmp_path):
+    out, printed = built
+    rows = run("list", "--out", out, "--json").json["datasets"]
+    assert rows == [{"dataset": "300wlp-posmaps", "version": printed["version"], "latest": True}]
+    assert run("list", "--out", out).out == f"* 300wlp-posmaps  {printed['version']}\n"
+    ended = run("list", "--out", tmp_path)
+    assert (ended.code, ended.out, ended.err) == (0, "", f"no data sets in {tmp_path}\n")
+
+
+def test_info_tells_what_is_in_it_and_from_what(built, run):
+    out, printed = built
+    for path in (out / "300wlp-posmaps", printed["path"]):
+        about = run("info", path, "--json").json
+        assert (about["version"], about["samples"], about["rejected"]) == (printed["version"], 14, 0)
+        assert about["model"]["name"] == "built-in"
+        assert about["config"]["crop"]["size_px"] == 128
+        assert about["targets"]["position_map"] == "float32 [128, 128, 3] px"
+        assert about["statistics"]["landmark_readback_px"]["n"] == 14 * 68
+        assert about["bytes"] > 1e6
+    assert json.loads(run("info", out / "300wlp-posmaps").out) == about
+
+
+def test_verify_passes_a_whole_data_set_and_names_what_was_damaged(built, run, tmp_path):
+    out, printed = built
+    assert run("verify", out / "300wlp-posmaps").code == 0
+    copied = tmp_path / "300wlp-posmaps" / printed["version"]
+    shutil.copytree(printed["path"], copied)
+    victim = next(path for path in sorted((copied / "image").rglob("*")) if path.stat().st_size > 10_000)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    victim.write_bytes(content)
+
+    ended = run("verify", copied, "--json")
+    assert ended.code == 1
+    assert ended.json["whole"] is False
+    (finding,) = ended.json["findings"]
+    assert victim.relative_to(copied).as_posix() in finding
+    assert run("verify", copied, "--fast").code == 0  # sizes alone do not show it
+    victim.unlink()
+    ended = run("verify", copied, "--fast")
+    assert ended.code == 1
+    assert victim.relative_to(copied).as_posix() in ended.out
+    assert "1 objects are not as published" in ended.out
+
+
+# --------------------------------------------------------------------------------------------------------------- models
+
+
+def test_the_built_in_model_describes_itself(run):
+    about = run("model", "info", "built-in", "--json").json
+    assert about["name"] == "built-in"
+    assert about["fingerprint"] == load_model("built-in").fingerprint
+    assert (about["n_vertices"], about["n_identity"], about["n_expression"]) == (53_099, 199, 29)
+    assert len(about["boundary_loops"]) == 4  # neck, mouth, two eyes
+    assert (about["units"], about["n_landmarks"], about["licence"]) == ("mm", 68, "CC0-1.0")
+    assert json.loads(run("model", "info", "built-in").out) == about
+
+
+@pytest.fixture(scope="module")
+def model_files(tmp_path_factory) -> list[Path]:
+    """A made-up face in face3d's format, by the writers of the geometry tests."""
+    path = Path(__file__).parents[1] / "geometry" / "model_writers.py"
+    spec = importlib.util.spec_from_file_location("model_writers_for_the_command_line", path)
+    writers = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(writers)
+    folder, face = tmp_path_factory.mktemp("face3d"), writers.make_face()
+    return [writers.face3d(folder, face), writers.bfm_uv(folder, face)]
+
+
+def test_a_model_is_imported_once_and_described_from_either_file(run, model_files, tmp_path):
+    ended = run("model", "import", *model_files, "--out", tmp_path, "--json")
+    assert ended.code == 0, ended.err
+    archive = tmp_path / "models" / f"{ended.json['fingerprint']}.ffmodel.npz"
+    assert ended.json["path"] == str(archive)
+    from_archive = run("model", "info", archive, "--json").json
+    assert from_archive == run("model", "info", *model_files, "--json").json
+    assert from_archive["n_vertices"] == 53_215
+    assert from_archive["boundary_loops"] == [512, 78]
+    assert from_archive["has_atlas"] is True
+
+
+def test_pictures_of_another_model_are_refused(run, model_files, sample_folder, tmp_path):
+    models = [part for path in model_files for part in ("--model", path)]
+    ended = run(*BUILD, "--source", sample_folder, "--out", tmp_path, *models)
+    assert ended.code == 1
+    assert "built-in" in ended.complaint
+
+
+def test_what_is_no_model_is_one_sentence(run, tmp_path):
+    (tmp_path / "notes.txt").write_text("not a model at all, although it is long enough to be looked into\n" * 20)
+    for arguments, sentence in (
+        (("model", "info", tmp_path / "notes.txt"), "notes.txt"),
+        (("model", "import", "built-in", "--out", tmp_path), "needs no import"),
+        (("model", "import", tmp_path / "absent.mat"), "absent.mat"),
+    ):
+        ended = run(*arguments)
+        assert ended.code == 1, arguments
+        assert sentence in ended.complaint
+
+
+# ----------------------------------------------------------------------------------------------------- sample, and help
+
+
+def test_sample_writes_a_folder_and_counts_its_pictures(run, tmp_path):
+    folder = tmp_path / "300W_LP"
+    few = ("--identities", "1", "--expressions", "1", "--views", "2", "--workers", "1")
+    printed = run("sample", folder, *few, "--json").json
+    assert printed["path"] == str(folder)
+    assert printed["families"] == 1
+    assert len(list(folder.rglob("*.jpg"))) == len(list(folder.rglob("*.mat"))) == printed["pictures"]
+
+
+def test_help_lists_every_command_and_each_has_its_own(run):
+    listed = run("--help")
+    assert listed.code == 0
+    assert all(f"\n  {name} " in listed.out for name in COMMANDS)
+    for command in COMMANDS:
+        ended = run(command, "--help")
+        assert ended.code == 0
+        assert f"Usage: facefoundry {command} " in ended.out
+    assert "\n  facefoundry build 300wlp-posmaps\n" in run("build", "--help").out
+    assert run().code == 2  # nothing was asked for
+
+
+def test_help_loads_nothing_heavy():
+    heavy = {"numpy", "scipy", "zarr", "prefect", "torch", "cv2", "numba", "skimage"}
+    assert not loaded_by(in_a_process("--help", script=NAMES_LOADED)) & {*heavy, "pydantic"}
+    assert not loaded_by(in_a_process("build", "--help", script=NAMES_LOADED)) & heavy
+
+
+def test_a_build_loads_neither_prefect_nor_torch(first_build):
+    _, ended = first_build
+    loaded = loaded_by(ended)
+    assert "numpy" in loaded
+    assert not loaded & {"prefect", "torch", "matplotlib", "zarr"}
+
+
+def test_ctrl_c_is_one_sentence(run, monkeypatch, tmp_path):
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.local.build_here", interrupted)
+    ended = run(*BUILD, "--out", tmp_path)
+    assert ended.code == 1
+    assert "the same command goes on" in ended.complaint
+
+
+def test_a_fault_of_ours_keeps_its_traceback(run, monkeypatch, tmp_path):
+    def faulty(*arguments: object, **options: object) -> None:
+        raise TypeError("nobody but us can mend this")
+
+    monkeypatch.setattr("flows.local.build_here", faulty)
+    with pytest.raises(TypeError, match="nobody but us"):
+        run(*BUILD, "--out", tmp_path)
