@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 too many bad samples, 4 someone els
 import json
 import sys
 import time
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -84,6 +85,8 @@ def build(
 
     start = time.monotonic()
     config = presets.posmaps_300wlp(size_px=size, maps=maps, atlas=atlas, copies=copies, compat=compat, seed=seed)
+    if source is None and not as_json:
+        source = _drawn_sample(out)
     published = build_here(
         config,
         source=source,
@@ -153,30 +156,224 @@ Version = Annotated[str | None, typer.Option(help="A version; default: the lates
 
 @app.command()
 def show(
-    dataset: DatasetPath,
+    what: Annotated[
+        Path, typer.Argument(help="A data set (<out>/<name>, or a version's own folder), or a fit (.fit.json).")
+    ],
     index: Annotated[int, typer.Argument(help="Number of the sample.")] = 0,
     version: Version = None,
     save: Annotated[Path | None, typer.Option(help="The PNG to write; default: <name>-<index>.png here.")] = None,
     turn: Annotated[
         float | None, typer.Option(help="Add a shaded view of the mesh, turned by so many degrees.")
     ] = None,
+    export: Annotated[
+        Literal["obj", "ply", "glb"] | None,
+        typer.Option(help="Of a fit: write its mesh too, beside the PNG, with the photograph's colours."),
+    ] = None,
+    frame: Annotated[
+        Literal["picture", "head"],
+        typer.Option(help="Of --export: pixels as posed in the picture, y up, or the head's own millimetres."),
+    ] = "picture",
+    model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """Draw one sample from the stored data alone: image, landmarks, mesh, position map, weights."""
+    """Draw one sample, or one fit, from the stored data alone: image, landmarks, mesh, and what else there is.
+
+    \b
+    facefoundry show datasets/300wlp-posmaps 7 --turn 30
+    facefoundry show fits/portrait_0.fit.json --export glb
+    """
     from render.preview import encode_png, sample_sheet
+    from storage.fit_files import SUFFIX
+
+    if what.name.endswith(SUFFIX):
+        from flows.fit_pictures import draw_fit, fit_of_file
+
+        seen, its_model = fit_of_file(what, _model(model) if model else None)
+        path = save or Path(f"{what.name.removesuffix(SUFFIX)}.png")
+        _print_drawn(**draw_fit(seen, its_model, path, turn=turn, export=export, frame=frame), as_json=as_json)
+        return
     from storage.dataset import open_dataset
 
-    opened = open_dataset(dataset, version)
+    opened = open_dataset(what, version)
+    path = save or Path(f"{opened.manifest.name}-{index}.png")
+    if "fitted_px" in opened.schema.names:
+        from flows.fit_pictures import draw_fit, fit_of_dataset
+
+        seen, its_model = fit_of_dataset(opened, index, _model(model) if model else None)
+        _print_drawn(**draw_fit(seen, its_model, path, turn=turn, export=export, frame=frame), as_json=as_json)
+        return
+    if export is not None:
+        raise typer.BadParameter("--export takes a fit (.fit.json, or a data set of fits)")
     stored = opened[index]
     picture = sample_sheet(stored, opened.table("weight_mask"))
     if turn is not None:
         picture = _with_turned_mesh(picture, stored, turn)
-    path = save or Path(f"{opened.manifest.name}-{index}.png")
     path.write_bytes(encode_png(picture))
     if as_json:
         _print_json(path=str(path.absolute()), source_id=stored["source_id"])
     else:
         print(f"{stored['source_id']}: {path}")
+
+
+Scheme = Annotated[
+    str, typer.Option(help="Which landmarks the files hold: ibug-68, 3dfaw-66, inner-51, inner-49, aflw-21, aflw-19.")
+]
+LandmarksFrame = Annotated[
+    Literal["stored", "upright"],
+    typer.Option(help="Landmarks count pixels as the file stores them, or of the picture turned as EXIF says."),
+]
+Contour = Annotated[
+    Literal["march", "fixed"] | None,
+    typer.Option(help="Jaw points slide along the visible contour, or are fixed vertices. Default: by the scheme."),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="The detector's 68-point model, shape_predictor_68_face_landmarks.dat (non-commercial use only). Default: "
+        "where Debian's libdlib-data puts it. Never downloaded."
+    ),
+]
+
+
+@app.command()
+def fit(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs, JPEG or PNG.")],
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(
+            help="One image's .pts, .json or .mat, or a table (.csv, .parquet, .json). Default: a file beside each "
+            "image, else the detector."
+        ),
+    ] = None,
+    model: Model = None,
+    out: Annotated[Path, typer.Option(help="Folder to write; made when absent.")] = Path("fits"),
+    scheme: Scheme = "ibug-68",
+    landmarks_frame: LandmarksFrame = "stored",
+    contour: Contour = None,
+    weights: Weights = None,
+    same_person: Annotated[
+        bool, typer.Option("--same-person", help="All faces are one person's: they share one identity.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Fit the morphable model to faces: a .fit.json, the picture, and 300W-LP's .mat of each.
+
+    \b
+    facefoundry fit portrait.jpg --landmarks portrait.pts
+    facefoundry show fits/portrait_0.fit.json --export glb
+    """
+    import math
+
+    from flows import presets
+    from flows.fit_images import ImageFit, fit_images
+
+    chosen = {"contour": contour} if contour else {}
+    outcomes = fit_images(
+        images,
+        config=presets.landmark_fits(scheme=scheme, landmarks_frame=landmarks_frame, **chosen),
+        landmarks=landmarks,
+        weights=weights,
+        model=_model(model),
+        out=out,
+        same_person=same_person,
+    )
+    good = [outcome for outcome in outcomes if isinstance(outcome, ImageFit)]
+    bad = [outcome for outcome in outcomes if not isinstance(outcome, ImageFit)]
+    for terms in sorted({o.fit.licence for o in good if o.fit.licence}):
+        print(f"facefoundry: landmarks {terms}", file=sys.stderr)
+    if as_json:
+        fits = [
+            {
+                "image": str(o.image),
+                "path": str(o.path.absolute()),
+                "result": o.fit.result,
+                "residual_px": o.fit.mean_residual_px,
+                "landmark_origin": o.fit.landmark_origin,
+            }
+            for o in good
+        ]
+        refused = [{"image": o.source_id, "code": o.code, "reason": o.reason} for o in bad]
+        _print_json(fits=fits, rejected=refused)
+    else:
+        for o in good:
+            sure = math.degrees(max(o.fit.pose_stddev_rad))
+            print(
+                f"{o.path}: {o.fit.result}, landmarks {o.fit.mean_residual_px:.2f} px from the model on average, "
+                f"pose sure to {sure:.1f}°, shape to {o.fit.surface_stddev_mm:.1f} mm"
+            )
+        for refusal in bad:
+            print(f"facefoundry: {refusal.source_id}: {refusal.reason} [{refusal.code}]", file=sys.stderr)
+    if bad:
+        raise typer.Exit(FAILED)
+
+
+@app.command(name="fit-landmarks")
+def fit_landmarks(
+    source: Annotated[
+        Path | None, typer.Argument(help="Folder of photographs. Default: those of a sample drawn here.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Landmarks of all of them: .csv, .parquet or .json. Default: files beside them.")
+    ] = None,
+    model: Model = None,
+    out: Out = Path("datasets"),
+    scheme: Scheme = "ibug-68",
+    landmarks_frame: LandmarksFrame = "stored",
+    contour: Contour = None,
+    detect: Annotated[
+        bool, typer.Option("--detect", help="Let the detector look at photographs without landmarks.")
+    ] = False,
+    weights: Weights = None,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one for each core.")] = 0,
+    on_bad: Annotated[
+        Literal["quarantine", "fail"], typer.Option(help="List bad faces and go on, or stop at the first.")
+    ] = "quarantine",
+    max_bad: Annotated[float, typer.Option(min=0, max=1, help="A larger share of bad faces stops the build.")] = 0.01,
+    as_json: Json = False,
+) -> None:
+    """Fit a folder of photographs: a data set of fits, and a folder that is read as 300W-LP is.
+
+    \b
+    facefoundry fit-landmarks 300W/01_Indoor
+    facefoundry build 300wlp-posmaps --source datasets/sources/fits/VERSION
+    """
+    from flows import presets
+    from flows.fits import fit_here
+    from flows.progress import shown, silent_for
+
+    start = time.monotonic()
+    chosen = {"contour": contour} if contour else {}
+    published = fit_here(
+        presets.landmark_fits(scheme=scheme, landmarks_frame=landmarks_frame, **chosen),
+        source=source,
+        table=table,
+        detect=detect,
+        weights=weights,
+        model=_model(model),
+        out=out,
+        workers=workers,
+        max_bad=max_bad,
+        fail_on_first=on_bad == "fail",
+        progress=silent_for if as_json else lambda total: shown("fit-landmarks", total, unit="faces"),
+    )
+    seconds = time.monotonic() - start
+    if as_json:
+        _print_json(
+            dataset=published.dataset,
+            version=published.version,
+            path=str(published.path),
+            folder=str(published.folder),
+            samples=published.samples,
+            rejected=published.rejected,
+            licence=published.licence,
+            seconds=round(seconds, 3),
+        )
+        return
+    print(f"data set       {published.path}")
+    print(f"contact sheet  {published.contact_sheet}")
+    print(f"as 300W-LP     {published.folder}")
+    print(f"faces          {published.samples}, {published.rejected} rejected, {seconds:.1f} s")
+    print(f"terms          {published.licence}")
 
 
 @app.command(name="list")
@@ -220,9 +417,7 @@ def info(dataset: DatasetPath, version: Version = None, as_json: Json = False) -
         "sources": [source.model_dump(exclude={"details"}) for source in manifest.plan.sources],
         "config": manifest.config,
         "statistics": manifest.statistics,
-        "targets": {
-            target.name: f"{target.dtype} {list(target.sample_shape)} {target.unit}".strip() for target in opened.schema.everything
-        },
+        "targets": {t.name: f"{t.dtype} {list(t.sample_shape)} {t.unit}".strip() for t in opened.schema.everything},
         "rejected_samples": [hole.model_dump() for hole in manifest.rejected],
     }
     print(json.dumps(about) if as_json else json.dumps(about, indent=2, ensure_ascii=False))
@@ -293,14 +488,14 @@ def unwrap(
     facefoundry unwrap built-in --method optimal
     facefoundry unwrap scan.ply --boundary natural --out scan-uv
     """
-    from flows.unwrap import read_surface, write_unwrap
+    from flows.unwrap import default_folder, read_surface, write_unwrap
 
     if method != "tutte" and (weights or boundary or inner_loops):
         raise typer.BadParameter(f"--weights, --boundary and --inner-loops belong to --method tutte, not to {method}")
     read = read_surface(surface, unit=unit, merge_coincident=merge or None, largest_component=largest)
     done = write_unwrap(
         read,
-        out or Path("unwraps") / f"{read.name}-{method}",
+        out or default_folder(read, method),
         method=method,
         weights=weights or "conformal",
         boundary=boundary or "square",
@@ -354,6 +549,22 @@ def model_info(
     print(json.dumps(about) if as_json else json.dumps(about, indent=2, ensure_ascii=False))
 
 
+def _drawn_sample(out: Path) -> Path:
+    """The embedded default source, drawn with progress where it is missing."""
+    from flows.build import sample_source
+    from flows.progress import shown
+
+    with ExitStack() as stack:
+        reports = []
+
+        def progress(done: int, total: int) -> None:
+            if not reports:
+                reports.append(stack.enter_context(shown("sample set", total, unit="families")))
+            reports[0](1)
+
+        return sample_source(out, progress)
+
+
 def _model(files: list[str] | None) -> str | list[str]:
     if not files:
         return "built-in"
@@ -362,6 +573,22 @@ def _model(files: list[str] | None) -> str | list[str]:
 
 def _print_json(**values: object) -> None:
     print(json.dumps(values))
+
+
+def _print_drawn(
+    source_id: str, path: Path, mesh: Path | None, residual_px: dict[str, float], notice: str, *, as_json: bool
+) -> None:
+    """What `show` says of a fit that was drawn."""
+    if notice:
+        print(f"facefoundry: {notice}", file=sys.stderr)
+    if as_json:
+        written = None if mesh is None else str(mesh.absolute())
+        _print_json(path=str(path.absolute()), source_id=source_id, residual_px=residual_px, mesh=written)
+        return
+    print(f"{source_id}: {path}")
+    print("landmarks, px from the model: " + ", ".join(f"{name} {value:.2f}" for name, value in residual_px.items()))
+    if mesh is not None:
+        print(f"mesh: {mesh}")
 
 
 def _with_turned_mesh(picture, stored, degrees: float):

@@ -1,6 +1,7 @@
 """Unwrap a model's mean face or a mesh file and write everything about the result into a folder."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from geometry import load_model
 from geometry.atlas_files import save_atlas, save_bfm_uv
 from geometry.atlas_report import AtlasReport, report_atlas
 from geometry.cylinder import cylindrical_map
 from geometry.mesh import Mesh
 from geometry.mesh_files import SUFFIXES, Unit, load_mesh
+from geometry.models import load_model
 from geometry.optimal_cylinder import optimal_cylindrical_map
 from geometry.unwrap import Boundary, InnerLoops, Weights, tutte_map
 from geometry.uv import UVAtlas
@@ -54,9 +55,7 @@ def read_surface(
 ) -> Surface:
     """A mesh file by its name's ending, or anything that `load_model` takes, as its mean face."""
     if len(files) == 1 and Path(files[0]).suffix.lower() in SUFFIXES:
-        read = load_mesh(
-            files[0], unit=unit, merge_coincident=merge_coincident, largest_component=largest_component
-        )
+        read = load_mesh(files[0], unit=unit, merge_coincident=merge_coincident, largest_component=largest_component)
         return Surface(Path(files[0]).stem, read.mesh, None, read.file_vertices, read.notes)
     if unit is not None or merge_coincident or largest_component:
         raise ValueError("unit, merging and components are a mesh file's affair; a model brings its own")
@@ -64,6 +63,11 @@ def read_surface(
     mesh = Mesh(model.mean_shape, model.triangles)
     everything = np.arange(model.n_vertices, dtype=np.int32)
     return Surface(model.name, mesh, model.closing_triangles, everything, ())
+
+
+def default_folder(surface: Surface, method: Method) -> Path:
+    """Where an unwrap goes when nobody says where."""
+    return Path("unwraps") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', surface.name).strip('-')}-{method}"
 
 
 def unwrap(
@@ -103,7 +107,7 @@ def write_unwrap(
     atlas, notes = unwrap(surface, method=method, weights=weights, boundary=boundary, inner_loops=inner_loops)
     report = report_atlas(atlas, surface.mesh, size=size)
     sentences = (*surface.notes, *notes, *report.sentences())
-    how = {"method": method}
+    how: dict[str, str] = {"method": method}
     if method == "tutte":
         how |= {"weights": weights, "boundary": boundary, "inner_loops": inner_loops}
     out.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,13 @@ import importlib
 _HOME = {
     "Coefficients": "geometry.morphable_model",
     "MorphableModel": "geometry.morphable_model",
+    "cylindrical": "geometry.cylinder",
     "describe_model": "geometry.models",
     "fit_landmarks": "geometry.fit",
+    "load_mesh": "geometry.mesh_files",
     "load_model": "geometry.models",
     "open_model": "geometry.model_archive",
+    "optimal_cylindrical": "geometry.optimal_cylinder",
     "save_model": "geometry.model_archive",
     "tutte": "geometry.unwrap",
 }

@@ -7,11 +7,13 @@ the position maps of Feng et al. 2018 is such a map, with conformal weights and 
 2017, "3D morphable models as spatial transformer networks").
 
 Conformal (cotangent) weights can be negative, so the theorem does not cover them. They are tried as they are first, and
-the areas looked at; where something folds they are repaired, and :attr:`TutteMap.repair` says how.
+the areas looked at; where something folds they are repaired, and :attr:`TutteMap.repair` says how. A natural border is
+not convex and the theorem covers no weights within it; there the last repair is an unfolding, with weights and a frame
+that the theorem covers again (:mod:`geometry.unfolding`).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -19,7 +21,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from jaxtyping import Float, Int, Int32
 
-from geometry.atlas_border import circle_border, loop_length, square_border
+from geometry.atlas_border import circle_border, square_border
 from geometry.edge_weights import (
     CornerGeometry,
     conformal_weights,
@@ -28,14 +30,16 @@ from geometry.edge_weights import (
     uniform_weights,
 )
 from geometry.intrinsic_delaunay import intrinsic_delaunay
-from geometry.loop_filling import fill_loop
-from geometry.mesh import Mesh, boundary_loops, component_count, undirected_edges
+from geometry.mesh import Mesh, boundary_loops, undirected_edges
+from geometry.natural_boundary import fitted_to_square, natural_layout
+from geometry.sound_surface import check_flattenable, close_holes, sound_loops
+from geometry.unfolding import overlaps_itself, unfolded
 from geometry.uv import UVAtlas
 
 Weights = Literal["uniform", "mean-value", "conformal"]
-Boundary = Literal["square", "circle"]
+Boundary = Literal["square", "circle", "natural"]
 InnerLoops = Literal["fill", "free"]
-Repair = Literal["none", "closing triangles clamped", "intrinsic Delaunay", "all clamped"]
+Repair = Literal["none", "closing triangles clamped", "intrinsic Delaunay", "all clamped", "unfolded"]
 
 _BULGE = 0.01
 """How far, of its length, a square's side stands out where an edge would otherwise lie in it."""
@@ -52,10 +56,13 @@ class TutteMap:
     repair           what was done to conformal weights that folded: "none"; "closing triangles clamped" (only what the
                      triangles over holes add was raised, the surface's own weights are as they are); "intrinsic
                      Delaunay" (the weights of another triangulation of the same surface); "all clamped" (small and
-                     negative ones raised everywhere). The first that leaves nothing folded
+                     negative ones raised everywhere); "unfolded" (natural borders alone: the folds and their
+                     surroundings were laid out anew). The first that leaves nothing folded, and a natural border that
+                     does not cross itself
     n_folded_plain   triangles that the unrepaired weights folded
     n_negative       negative weights among those used, edges within the border left out
-    residual         the largest ‖Σ_j w_ij (uv_i − uv_j)‖∞ / Σ_j |w_ij| over the free vertices, in UV units
+    residual         the largest ‖Σ_j w_ij (uv_i − uv_j)‖∞ / Σ_j |w_ij| over the free vertices, in UV units; where the
+                     map was unfolded it shows how far that is from the weights asked for
     notes            sentences for people on everything that was not as usual; mostly none
     """
 
@@ -107,8 +114,9 @@ def tutte_map(
     weights             "uniform" (connections alone), "mean-value" (never folds, exact on flat meshes), "conformal"
                         (the least Dirichlet energy, exact on flat meshes)
     boundary            the longest loop (in millimetres) goes on the "square" or the "circle" by arc length, the face
-                        upright (:mod:`geometry.atlas_border`), or to given positions: one UV for each vertex of
-                        :func:`outer_loop`, in [0, 1]
+                        upright (:mod:`geometry.atlas_border`); or where the free conformal map puts it, "natural"
+                        (:mod:`geometry.natural_boundary`): with conformal weights the map is that one, with others it
+                        lends its border; or to given positions: one UV for each vertex of :func:`outer_loop`, in [0, 1]
     inner_loops         "fill" closes eyes, mouth and other holes with triangles that become part of the atlas; "free"
                         leaves them open
     closing_triangles   triangles that close some holes (a model's own); those that make no manifold surface with the
@@ -119,40 +127,86 @@ def tutte_map(
     triangles wound against their neighbours, surfaces that are closed or have handles.
     """
     _check_names(weights, boundary, inner_loops)
-    loops = _loops_of_sound_surface(mesh)
+    loops = sound_loops(mesh)
     outer, holes = loops[0], loops[1:]
     notes: list[str] = []
     triangles = mesh.triangles
     if inner_loops == "fill":
-        triangles = _closed(mesh, holes, closing_triangles, notes)
-    _check_flattenable(triangles, n_vertices=len(mesh.vertices), n_loops=1 if inner_loops == "fill" else len(loops))
+        triangles = close_holes(mesh, holes, closing_triangles, notes)
+    check_flattenable(triangles, n_vertices=len(mesh.vertices), n_loops=1 if inner_loops == "fill" else len(loops))
 
-    border = _border(mesh.vertices, triangles, outer, boundary, notes)
     geometry = CornerGeometry.of_mesh(mesh.vertices, triangles)
     if geometry.lengthened:
         notes.append(
             f"some triangles have no area: every edge was taken {geometry.lengthened:.2g} mm longer for the weights"
         )
+    is_natural = isinstance(boundary, str) and boundary == "natural"
+    if is_natural:
+        fixed = np.concatenate(boundary_loops(triangles))
+        layouts = _natural_layouts(mesh, triangles, outer, weights, geometry, notes)
+    else:
+        fixed, border = outer, _border(mesh.vertices, triangles, outer, boundary, notes)
+        candidates = _candidates(weights, mesh, triangles, geometry)
+        layouts = ((repair, matrix, _solve(matrix, outer, border)) for repair, matrix in candidates)
 
-    best, n_folded_plain = None, None
-    for repair, matrix in _candidates(weights, mesh, triangles, geometry):
-        uv, residual = _solve(matrix, outer, border)
+    best, faults, n_folded_plain = None, None, None
+    for repair, matrix, uv in layouts:
         # weights that fold may put vertices outside the border; an atlas lies in the square
         atlas = UVAtlas(np.clip(uv, 0.0, 1.0), triangles)
         n_folded = int(atlas.folded.sum())
         n_folded_plain = n_folded if n_folded_plain is None else n_folded_plain
-        if best is None or n_folded < best.n_folded:
-            n_negative = _negative_count(matrix, outer)
+        found = (n_folded, is_natural and overlaps_itself(uv, outer))
+        if faults is None or found < faults:
+            n_negative, residual = _negative_count(matrix, fixed), _residual(matrix, uv, fixed)
             best = TutteMap(atlas, weights, repair, n_folded, n_folded_plain, n_negative, residual, tuple(notes))
-        if n_folded == 0:
+            faults = found
+        if not any(found):
             break
     assert best is not None  # every kind of weights has a first candidate
+    if faults is not None and faults[1]:
+        crossing = "the natural border crosses itself, and no repair was found: parts of the atlas lie over each other"
+        best = replace(best, notes=(*best.notes, crossing))
     return best
 
 
 def outer_loop(mesh: Mesh) -> Int32[np.ndarray, " l"]:
     """The boundary loop that :func:`tutte` puts on the border: the longest in millimetres, as its triangles run."""
-    return _loops_of_sound_surface(mesh)[0]
+    return sound_loops(mesh)[0]
+
+
+def _natural_layouts(
+    mesh: Mesh, triangles: np.ndarray, outer: np.ndarray, weights: Weights, geometry: CornerGeometry, notes: list[str]
+) -> Iterator[tuple[Repair, sp.csr_array, np.ndarray]]:
+    """The free conformal map, or the one by other weights within its border; then the repairs."""
+    vertices, loops = np.asarray(mesh.vertices, dtype=np.float64), boundary_loops(triangles)
+    first: tuple[sp.csr_array, np.ndarray] | None = None
+    for repair, conformal in _candidates("conformal", mesh, triangles, geometry):
+        if repair not in ("none", "intrinsic Delaunay"):
+            continue  # raised weights are not conformal: a free border of theirs means nothing
+        uv = fitted_to_square(natural_layout(conformal, vertices, loops))
+        if weights == "conformal":
+            first = first or (conformal, uv)
+            yield repair, conformal, uv
+            continue
+        _, matrix = next(_candidates(weights, mesh, triangles, geometry))
+        first = (matrix, np.clip(_solve(matrix, outer, uv[outer]), 0.0, 1.0))
+        yield "none", *first
+        break
+    assert first is not None  # "none" is the first candidate
+    unfolded_uv = _unfolded_uv(mesh, triangles, loops, outer, first[1])
+    if overlaps_itself(first[1], outer) and not overlaps_itself(unfolded_uv, outer):
+        notes.append("the natural border crosses itself: it was redrawn where it does")
+    yield "unfolded", first[0], unfolded_uv
+
+
+def _unfolded_uv(
+    mesh: Mesh, triangles: np.ndarray, loops: list[np.ndarray], outer: np.ndarray, uv: np.ndarray
+) -> Float[np.ndarray, "v 2"]:
+    """The layout without folds; holes that stay open are closed for as long as it takes."""
+    holes = [loop for loop in loops if set(loop.tolist()) != set(outer.tolist())]
+    disk = close_holes(Mesh(mesh.vertices, triangles), holes, None, [])
+    result = unfolded(uv, vertices=np.asarray(mesh.vertices, dtype=np.float64), triangles=disk, border=outer)
+    return fitted_to_square(result.layout)
 
 
 def _candidates(
@@ -183,22 +237,30 @@ def _clamped(weights: sp.csr_array) -> sp.csr_array:
     return sp.csr_array((np.maximum(weights.data, _LEAST_WEIGHT), weights.indices, weights.indptr), shape=weights.shape)
 
 
-def _solve(weights: sp.csr_array, outer: np.ndarray, border: np.ndarray) -> tuple[np.ndarray, float]:
-    """UV of all vertices with the outer loop on the border, and the residual as :class:`TutteMap` defines it."""
+def _solve(weights: sp.csr_array, outer: np.ndarray, border: np.ndarray) -> Float[np.ndarray, "v 2"]:
+    """UV of all vertices with the outer loop on the border."""
     uv = np.zeros((weights.shape[0], 2))
     uv[outer] = border
     free = np.ones(len(uv), dtype=bool)
     free[outer] = False
     if not free.any():
-        return uv, 0.0
+        return uv
     rows = laplacian(weights)[free]
     # diagonally dominant (uniform, mean-value) or positive definite (conformal): no pivoting, the factors stay sparse
     factors = spla.splu(
         rows[:, free].tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
     )
     uv[free] = factors.solve(-(rows[:, outer] @ border))
-    pull = np.abs(rows @ uv).max(axis=1) / abs(weights[free]).sum(axis=1)
-    return uv, float(pull.max())
+    return uv
+
+
+def _residual(weights: sp.csr_array, uv: np.ndarray, fixed: np.ndarray) -> float:
+    """The residual as :class:`TutteMap` defines it, over all vertices but the `fixed` ones."""
+    free = np.setdiff1d(np.arange(len(uv)), fixed)
+    if not len(free):
+        return 0.0
+    pull = np.abs(laplacian(weights)[free] @ uv).max(axis=1) / abs(weights[free]).sum(axis=1)
+    return float(pull.max())
 
 
 def _negative_count(weights: sp.csr_array, outer: np.ndarray) -> int:
@@ -207,30 +269,6 @@ def _negative_count(weights: sp.csr_array, outer: np.ndarray) -> int:
     fixed[outer] = True
     upper = sp.triu(weights).tocoo()
     return int(((upper.data < 0) & ~(fixed[upper.row] & fixed[upper.col])).sum())
-
-
-def _closed(
-    mesh: Mesh, holes: list[np.ndarray], closing_triangles: np.ndarray | None, notes: list[str]
-) -> Int32[np.ndarray, "t 3"]:
-    """The mesh's triangles and those that close its holes."""
-    triangles = mesh.triangles
-    if closing_triangles is not None and len(closing_triangles):
-        joined = np.concatenate([triangles, closing_triangles.astype(np.int32)])
-        try:
-            left = _boundaries(joined)
-        except ValueError as error:
-            notes.append(f"the given {len(closing_triangles)} closing triangles were left aside ({error})")
-        else:
-            rims = {frozenset(hole.tolist()) for hole in holes}
-            still_open = [loop for loop in left if frozenset(loop.tolist()) in rims]
-            if len(left) == len(still_open) + 1:
-                triangles, holes = joined, still_open
-            else:
-                notes.append(
-                    f"the given {len(closing_triangles)} closing triangles were left aside (they close no whole hole)"
-                )
-    filling = [fill_loop(mesh.vertices, triangles, hole) for hole in holes]
-    return np.concatenate([triangles, *filling]) if filling else triangles
 
 
 def _border(
@@ -273,59 +311,6 @@ def _chords(triangles: np.ndarray, outer: np.ndarray, n_vertices: int) -> tuple[
     neighbours = ((i - j) % len(outer) == 1) | ((j - i) % len(outer) == 1)
     dividing = (i >= 0) & (j >= 0) & ~(neighbours & (uses == 1))
     return i[dividing], j[dividing]
-
-
-def _loops_of_sound_surface(mesh: Mesh) -> list[Int32[np.ndarray, " l"]]:
-    """The mesh's boundary loops, longest in millimetres first; ValueError when it is no single manifold surface."""
-    if not len(mesh.triangles):
-        raise ValueError("a mesh without triangles cannot be laid flat")
-    bad = np.flatnonzero(~np.isfinite(mesh.vertices).all(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"vertex {bad[0]} ({len(bad)} in all) has coordinates that are not finite: {mesh.vertices[bad[0]]}"
-        )
-    alone = np.setdiff1d(np.arange(len(mesh.vertices)), mesh.triangles)
-    if len(alone):
-        raise ValueError(
-            f"vertex {alone[0]} ({len(alone)} in all) belongs to no triangle, so nothing says where it lies in the "
-            "atlas; drop such vertices first (geometry.mesh.submesh)"
-        )
-    loops = _boundaries(mesh.triangles)
-    n_components = component_count(mesh.triangles, len(mesh.vertices))
-    if n_components > 1:
-        raise ValueError(
-            f"the mesh has {n_components} separate components; lay each flat on its own, or keep the largest"
-        )
-    if not loops:
-        raise ValueError(
-            "the surface is closed: it has no boundary to put on the border; cut it open first (a head at its neck)"
-        )
-    return sorted(loops, key=lambda loop: -loop_length(mesh.vertices, loop))
-
-
-def _boundaries(triangles: np.ndarray) -> list[Int32[np.ndarray, " l"]]:
-    """`boundary_loops`, with a sentence of its own for each way in which triangles make no surface."""
-    pinched = np.flatnonzero((triangles == np.roll(triangles, 1, axis=1)).any(axis=1))
-    if len(pinched):
-        raise ValueError(f"triangle {pinched[0]} has one vertex twice: {triangles[pinched[0]].tolist()}")
-    edges, uses = undirected_edges(triangles)
-    if uses.max() > 2:
-        worst = int(uses.argmax())
-        raise ValueError(
-            f"edge {edges[worst, 0]}–{edges[worst, 1]} has {uses[worst]} triangles where a surface has one or two "
-            f"({int((uses > 2).sum())} such edges): remove duplicate triangles and inner walls"
-        )
-    return boundary_loops(triangles)
-
-
-def _check_flattenable(triangles: np.ndarray, *, n_vertices: int, n_loops: int) -> None:
-    """Raise ValueError unless the surface is a disk with n_loops − 1 holes (Euler: V − E + T = 2 − loops)."""
-    euler = n_vertices - len(undirected_edges(triangles)[0]) + len(triangles)
-    if euler != 2 - n_loops:
-        raise ValueError(
-            f"the surface has handles, or parts that touch in one vertex alone (Euler characteristic {euler}, "
-            f"{2 - n_loops} expected): it cannot be laid flat in one piece"
-        )
 
 
 def _check_names(weights: str, boundary: str | np.ndarray, inner_loops: str) -> None:

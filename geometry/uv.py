@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int32
+from jaxtyping import Bool, Float, Int, Int32
 
 from geometry.mesh import check_triangles
 
@@ -40,3 +40,9 @@ class UVAtlas:
         sides = self.uv[self.triangles] - np.roll(self.uv[self.triangles], 1, axis=1)
         longest = np.linalg.norm(sides, axis=2).max(axis=1)
         return self.signed_areas <= 4 * np.finfo(np.float64).eps * longest
+
+    def holds(self, triangles: Int[np.ndarray, "t 3"]) -> Bool[np.ndarray, " t"]:
+        """Which of a mesh's triangles are in the atlas, their corners in the same order."""
+        n = len(self.uv)
+        own, asked = (t.astype(np.int64) @ (n * n, n, 1) for t in (self.triangles, triangles))
+        return np.isin(asked, own)

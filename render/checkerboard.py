@@ -1,6 +1,6 @@
 """A checkerboard through an atlas onto its mesh: stretch, folds and what is left out show at a glance.
 
-Drawn by our own z-buffer with UV interpolated to every pixel, so that squares are sharp however large the triangles are.
+Drawn by our own z-buffer with UV interpolated to every pixel, so that squares are sharp however large triangles are.
 For people only.
 """
 
@@ -56,7 +56,7 @@ def checkerboard_view(
 
 
 def atlas_picture(atlas: UVAtlas, *, side: int = 384, squares: int = 32) -> Picture:
-    """The atlas laid flat, v up: its checkerboard where it is covered once, orange where more often, red under folds."""
+    """The atlas laid flat, v up: its checkerboard where covered once, orange where more often, red under folds."""
     fine = side * _FINER
     hits = coverage_count(atlas, fine)
     folded = coverage_count(UVAtlas(atlas.uv, _turned_over(atlas)), fine)

@@ -21,7 +21,6 @@ from geometry import load_model
 from render.crop import CropConfig
 from storage.annotations import read_annotation
 from storage.dataset import open_dataset
-from storage.publish import AlreadyBuilding
 from storage.store import LocalStore
 from storage.verify import verify
 
@@ -204,8 +203,7 @@ def test_a_file_that_changes_between_plan_and_shard_is_noticed(sample_folder, tm
         picture = next((folder / "AFW").glob("*_0.jpg"))
         picture.write_bytes(picture.read_bytes() + b"x")
         with pytest.raises(SourceChanged, match="has changed since this build was planned"):
-            for shard in opened.missing_shards:
-                build.build_shard(opened.job, shard)
+            _ = [build.build_shard(opened.job, shard) for shard in opened.missing_shards]
 
 
 def test_coefficients_of_another_model_are_refused_before_anything_is_built(sample_folder, tmp_path):
@@ -254,11 +252,8 @@ def test_after_twenty_kills_at_random_moments_the_data_set_is_that_of_an_unbroke
 
 def test_the_second_of_two_builders_leaves_at_once_and_names_the_first(sample_folder, tmp_path):
     with build.opened_build(SMALL, source=sample_folder, model="built-in", out=tmp_path):
-        script = (
-            "from flows.command_line import main; import sys; "
-            f"sys.argv = ['facefoundry', 'build', '300wlp-posmaps', '--source', {str(sample_folder)!r}, '--out', {str(tmp_path)!r}]; "
-            "main()"
-        )
+        arguments = ["facefoundry", "build", "300wlp-posmaps", "--source", str(sample_folder), "--out", str(tmp_path)]
+        script = f"from flows.command_line import main; import sys; sys.argv = {arguments!r}; main()"
         second = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert second.returncode == 4
     assert f"process {os.getpid()} is building" in second.stderr

@@ -352,7 +352,7 @@ def test_ctrl_c_is_one_sentence(run, monkeypatch, tmp_path):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("flows.local.build_here", interrupted)
-    ended = run(*BUILD, "--out", tmp_path)
+    ended = run(*BUILD, "--source", tmp_path, "--out", tmp_path)
     assert ended.code == 1
     assert "the same command goes on" in ended.complaint
 
@@ -363,4 +363,4 @@ def test_a_fault_of_ours_keeps_its_traceback(run, monkeypatch, tmp_path):
 
     monkeypatch.setattr("flows.local.build_here", faulty)
     with pytest.raises(TypeError, match="nobody but us"):
-        run(*BUILD, "--out", tmp_path)
+        run(*BUILD, "--source", tmp_path, "--out", tmp_path)

@@ -97,6 +97,42 @@ def test_triangles_without_area_on_the_surface_stay_out_of_the_ratios():
     assert np.isfinite(five(report.stretch_ratio)).all()
 
 
+def test_overlaps_without_a_fold_are_told_from_folds():
+    """Two sheets over each other, both upright: nothing is folded, a quarter of the square is covered twice."""
+    uv, triangles = grid(4)
+    shifted = np.concatenate([uv / 2, uv / 2 + (0.25, 0.25)])
+    both = np.concatenate([triangles, triangles + len(uv)])
+    mesh = Mesh(in_space(shifted, np.random.default_rng(3)), both)
+    report = report_atlas(UVAtlas(shifted, both), mesh, size=32)
+    assert report.n_folded == 0
+    assert report.overlap == pytest.approx(1 / 16, abs=1e-3)
+    assert report.coverage == pytest.approx(7 / 16, abs=1e-3)
+    assert report.n_overlapping == 2 * 8  # a quarter of each sheet's 32
+
+
+def test_triangles_left_out_and_vertices_without_a_place_are_counted():
+    uv, triangles = grid(3)
+    mesh = Mesh(in_space(uv, np.random.default_rng(4)), triangles)
+    corner = (triangles == 3).any(axis=1)  # the lower right vertex
+    report = report_atlas(UVAtlas(uv, triangles[~corner]), mesh, size=16)
+    assert (report.n_left_out, report.n_unplaced, report.n_closing) == (int(corner.sum()), 1, 0)
+    assert f"{int(corner.sum())} triangles of the mesh are not in the atlas" in " ".join(report.sentences())
+    np.testing.assert_allclose(five(report.area_ratio), 1, rtol=1e-9)
+
+
+def test_a_collapsed_triangles_stretch_is_none_in_json():
+    uv, triangles = grid(2)
+    space = in_space(uv, np.random.default_rng(5))
+    space[1] += (0, 20, 0)
+    triangles = np.concatenate([triangles, [[0, 1, 2]]]).astype(np.int32)  # in line in the atlas, not in space
+    told = report_atlas(UVAtlas(uv, triangles), Mesh(space, triangles), size=8)
+    assert told.n_folded == 1
+    assert told.stretch_ratio.p99 > 1e6
+    stretch = json.loads(json.dumps(told.as_dict(), allow_nan=False))["stretch_ratio"]
+    assert stretch["p99"] is None or stretch["p99"] > 1e6
+    assert stretch["p50"] < 3
+
+
 def test_an_atlas_of_another_mesh_is_refused():
     uv, triangles = grid(2)
     with pytest.raises(ValueError, match="an atlas of 9 vertices cannot unwrap a mesh of 16"):

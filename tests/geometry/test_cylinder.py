@@ -90,7 +90,9 @@ def test_the_column_behind_the_axis_is_left_out_and_nothing_else():
     assert len(result.atlas.triangles) == len(mesh.triangles) - len(result.crossing)
     assert component_count(result.atlas.triangles, len(mesh.vertices)) == 1
     assert (result.atlas.signed_areas > 0).all()
-    assert result.notes == (f"{len(result.crossing)} triangles cross the seam behind the axis and are left out of the atlas",)
+    assert result.notes == (
+        f"{len(result.crossing)} triangles cross the seam behind the axis and are left out of the atlas",
+    )
 
 
 def test_a_vertex_on_the_seam_lies_at_the_right_end():

@@ -70,7 +70,9 @@ def test_a_closed_surface_is_opened_by_the_seam(shapes):
     lids = []
     for loop in loops:
         apex = len(mesh.vertices) + len(lids)
-        lids.append((mesh.vertices[loop].mean(axis=0), np.stack([np.roll(loop, -1), loop, np.full(len(loop), apex)], 1)))
+        lids.append(
+            (mesh.vertices[loop].mean(axis=0), np.stack([np.roll(loop, -1), loop, np.full(len(loop), apex)], 1))
+        )
     closed = Mesh(
         np.concatenate([mesh.vertices, [top for top, _ in lids]]),
         np.concatenate([mesh.triangles, *(triangles for _, triangles in lids)]).astype(np.int32),

@@ -28,11 +28,11 @@ def crossed(a, b, c, d):
 def test_the_scaffold_fills_the_frame_around_the_border_and_nothing_else(seed, n):
     border = star(seed, n)
     around = scaffold(border)
-    points = np.concatenate([border, around.frame])
+    points = np.concatenate([border, around.points])
     a, b, c = (points[around.triangles[:, k]] for k in range(3))
     areas = 0.5 * ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0])
     assert (areas > 0).all()
-    box = np.ptp(around.frame, axis=0).prod()
+    box = np.ptp(around.points, axis=0).prod()
     assert areas.sum() == pytest.approx(box - doubled_area(border) / 2, rel=1e-9)
     assert len(around.triangles) == n + 5  # an annulus with no vertices within
     directed = [(int(t[k]), int(t[(k + 1) % 3])) for t in around.triangles for k in range(3)]
@@ -40,10 +40,30 @@ def test_the_scaffold_fills_the_frame_around_the_border_and_nothing_else(seed, n
     assert all(((i + 1) % n, i) in directed for i in range(n))  # each side of the border once, from outside
 
 
+@given(seed=SEEDS, n=st.integers(6, 30))
+def test_no_chord_outside_joins_what_an_edge_within_joins_already(seed, n):
+    """Cut into two by a point in its middle, which changes nothing of the space that is filled."""
+    border = star(seed, n)
+    plain = scaffold(border)
+    inner = {tuple(sorted((int(t[k]), int(t[(k + 1) % 3])))) for t in plain.triangles for k in range(3)}
+    chords = [(i, j) for i, j in inner if j < n and 1 < j - i < n - 1]
+    cut = scaffold(border, joined=chords)
+    assert len(cut.points) == 5 + len(chords)
+    edges = {tuple(sorted((int(t[k]), int(t[(k + 1) % 3])))) for t in cut.triangles for k in range(3)}
+    assert not edges & set(chords)
+    points = np.concatenate([border, cut.points])
+    a, b, c = (points[cut.triangles[:, k]] for k in range(3))
+    areas = 0.5 * ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0])
+    assert (areas > 0).all()
+    assert areas.sum() == pytest.approx(np.ptp(plain.points, axis=0).prod() - doubled_area(border) / 2, rel=1e-9)
+
+
 def test_collinear_sides_and_a_square_are_no_trouble():
     ticks = np.arange(4) / 4
     zero, one = np.zeros(4), np.ones(4)
-    square = np.concatenate([np.stack(side, axis=1) for side in ((ticks, zero), (one, ticks), (1 - ticks, one), (zero, 1 - ticks))])
+    square = np.concatenate(
+        [np.stack(side, axis=1) for side in ((ticks, zero), (one, ticks), (1 - ticks, one), (zero, 1 - ticks))]
+    )
     assert len(crossing_sides(square)[0]) == 0
     np.testing.assert_array_equal(simple_border(square), square)
     assert len(scaffold(square).triangles) == 21

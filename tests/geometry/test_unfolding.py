@@ -68,6 +68,27 @@ def test_whatever_the_layout_nothing_folds_and_nothing_overlaps(shapes, seed, no
     assert result.stretch[1] <= result.stretch[0]
 
 
+@settings(max_examples=20)
+@given(seed=SEEDS, noise=st.sampled_from([5.0, 30.0]))
+def test_ears_on_the_border_do_not_collapse(shapes, seed, noise):
+    """Corners of the border in one triangle alone, folded inward: a chord outside would enclose one with its edge."""
+    mesh, border, layout = cap(shapes)
+    rng = np.random.default_rng(seed)
+    tips = (layout[border] + layout[np.roll(border, -1)]) / 2 * rng.choice([1.03, 0.9], size=(len(border), 1))
+    n = len(layout)
+    ears = np.stack([np.roll(border, -1), border, n + np.arange(len(border))], axis=1).astype(np.int32)
+    triangles = np.concatenate([mesh.triangles, ears])
+    vertices = np.concatenate([mesh.vertices, np.column_stack([1.05 * tips, np.full(len(tips), 20.0)])])
+    crumpled = np.concatenate([layout, tips])
+    crumpled += noise * (rng.random(len(crumpled)) < 0.05)[:, None] * rng.normal(size=crumpled.shape)
+    rim = boundary_loops(triangles)[0]
+    result = unfolded(crumpled, vertices=vertices, triangles=triangles, border=rim)
+    assert result.n_folded_before > 0
+    assert result.n_folded == 0
+    assert (areas(result.layout, triangles) > 0).all()
+    assert not overlaps_itself(result.layout, rim)
+
+
 def test_a_border_that_crosses_itself_is_said_and_mended(shapes):
     mesh, border, layout = cap(shapes)
     crumpled = layout.copy()

@@ -54,3 +54,9 @@ def test_coordinates_outside_the_square_are_refused(row, sentence):
 def test_triangles_of_another_mesh_are_refused():
     with pytest.raises(ValueError, match="refer to vertex 4 but the mesh has 4 vertices"):
         UVAtlas(SQUARE, TWO + 1)
+
+
+def test_an_atlas_holds_the_triangles_that_are_in_it_corner_by_corner():
+    atlas = UVAtlas(np.eye(4, 2), np.array([[0, 1, 2], [1, 3, 2]], dtype=np.int32))
+    asked = np.array([[1, 3, 2], [3, 2, 1], [0, 1, 3], [0, 1, 2]], dtype=np.int32)
+    assert atlas.holds(asked).tolist() == [True, False, False, True]

@@ -128,10 +128,10 @@ def _angle_to(direction, place):
 
 
 def _without(mesh, gone):
-    triangles, new_index = submesh(mesh.triangles, ~gone)
+    triangles, _ = submesh(mesh.triangles, ~gone)
     used = np.zeros(len(mesh.vertices), dtype=bool)
     used[~gone] = np.isin(np.arange(int((~gone).sum())), triangles)
-    triangles, new_index = submesh(mesh.triangles, used)
+    triangles, _ = submesh(mesh.triangles, used)
     return Mesh(mesh.vertices[used], triangles)
 
 

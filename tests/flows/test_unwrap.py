@@ -1,0 +1,118 @@
+import json
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+import trimesh
+
+from flows import command_line
+from geometry.atlas_files import open_atlas
+from geometry.mesh import Mesh
+from geometry.uv import UVAtlas
+
+
+def bent_sheet(n=12):
+    x, y = (a.ravel() for a in np.meshgrid(np.linspace(-1.9, 1.9, n), np.linspace(-60, 90, n)))
+    i, j = (a.ravel() for a in np.meshgrid(np.arange(n - 1), np.arange(n - 1)))
+    a = j * n + i
+    triangles = np.concatenate([np.stack([a, a + 1, a + n + 1], 1), np.stack([a, a + n + 1, a + n], 1)])
+    return Mesh(np.stack([80 * np.sin(x), y, 70 * np.cos(x)], axis=1), triangles.astype(np.int32))
+
+
+@pytest.fixture
+def scan(tmp_path):
+    mesh = bent_sheet()
+    path = tmp_path / "scan.ply"
+    trimesh.Trimesh(mesh.vertices, mesh.triangles, process=False).export(path)
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The command line in this process: exit code, standard output, standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["facefoundry", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            command_line.main()
+        out, err = capsys.readouterr()
+        return stopped.value.code or 0, out, err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--method", "cylindrical"),
+        ("--method", "optimal"),
+        ("--weights", "uniform", "--boundary", "circle"),
+        ("--boundary", "natural", "--inner-loops", "free"),
+    ],
+)
+def test_a_mesh_is_unwrapped_into_a_folder(run, scan, tmp_path, options):
+    out = tmp_path / "uv"
+    code, printed, _ = run("unwrap", scan, "--out", out, "--size", 64, "--json", *options)
+    assert code == 0
+    told = json.loads(printed)
+    assert told["path"] == str(out)
+    assert told["report"]["n_folded"] == 0
+    assert told["report"]["size"] == 64
+    atlas = open_atlas(out / "atlas.npz")
+    assert len(atlas.uv) == 144
+    np.testing.assert_array_equal(scipy.io.loadmat(out / "BFM_UV.mat")["UV"], atlas.uv)
+    report = json.loads((out / "report.json").read_text())
+    assert report["report"] == told["report"]
+    assert report["surface"] == "scan"
+    assert any("of the square is covered" in sentence for sentence in report["sentences"])
+    picture = cv2.imread(str(out / "checkerboard.png"))
+    assert picture.shape == (384, 4 * 384, 3)
+    assert picture.std() > 30
+
+
+def test_the_same_mesh_gives_the_same_files(run, scan, tmp_path):
+    for name in ("one", "other"):
+        assert run("unwrap", scan, "--method", "optimal", "--out", tmp_path / name)[0] == 0
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == ["BFM_UV.mat", "atlas.npz", "checkerboard.png", "report.json"]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+def test_people_get_sentences_and_a_folder_of_their_own(run, scan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, printed, _ = run("unwrap", scan, "--unit", "um")
+    assert code == 0
+    assert printed.splitlines()[0] == "unwraps/scan-tutte"
+    assert "if that is not so, name the unit" in printed
+    assert (tmp_path / "unwraps" / "scan-tutte" / "atlas.npz").is_file()
+
+
+def test_the_built_in_model_is_unwrapped_round_a_cylinder(run, tmp_path):
+    code, printed, _ = run("unwrap", "built-in", "--method", "cylindrical", "--out", tmp_path / "uv", "--json")
+    assert code == 0
+    told = json.loads(printed)
+    assert told["report"]["n_vertices"] == 53_099
+    assert told["report"]["n_folded"] > 5_000
+    assert any("cross the seam" in sentence for sentence in told["sentences"])
+    assert isinstance(open_atlas(tmp_path / "uv" / "atlas.npz"), UVAtlas)
+
+
+def test_bad_meshes_and_wrong_use_are_one_line_and_an_exit_code(run, scan, tmp_path):
+    code, _, err = run("unwrap", scan, "--method", "cylindrical", "--weights", "uniform")
+    assert code == command_line.WRONG_USE
+    assert "belong to --method tutte, not to cylindrical" in err
+    code, _, err = run("unwrap", tmp_path / "absent.obj")
+    assert code == command_line.FAILED
+    assert err.startswith("facefoundry: there is no mesh file")
+    bad = tmp_path / "bad.off"
+    bad.write_text("OFF\n4 2 0\n0 0 0\n90 0 0\n0 90 0\n0 0 90\n3 0 1 2\n3 0 2 1\n")
+    code, _, err = run("unwrap", bad)
+    assert code == command_line.FAILED
+    assert "bad.off: triangles 0 and 1 have the same three vertices" in err
+    assert len(err.splitlines()) == 1
+    code, _, err = run("unwrap", "built-in", "--largest")
+    assert code == command_line.FAILED
+    assert "a mesh file's affair" in err
