@@ -18,8 +18,8 @@ from geometry.mesh import Mesh
 from geometry.rotation import rotation_from_euler
 from geometry.uv import UVAtlas
 from render.atlas_raster import AtlasRaster
-from render.preview import PANELS, contact_sheet, draw_landmarks
 from render.masks import face_mask, weight_mask
+from render.preview import PANELS, contact_sheet, draw_landmarks
 from storage.annotations import read_annotation
 from storage.dataset import open_dataset
 
@@ -83,7 +83,8 @@ def depth_scale(dataset):
     depth = maps[:, covered, 2]
     for degrees in (15, 30, 45):
         wrong = 1 - np.cos(np.radians(degrees))
-        yield f"z times s·cosθ at θ = {degrees}°: mean error of depth", f"{(depth * wrong).mean():.1f} px of {depth.max(axis=1).mean():.0f}"
+        error = f"{(depth * wrong).mean():.1f} px of {depth.max(axis=1).mean():.0f}"
+        yield f"z times s·cosθ at θ = {degrees}°: mean error of depth", error
 
 
 def flip_without_mirrored_uv(dataset, model):
@@ -92,7 +93,9 @@ def flip_without_mirrored_uv(dataset, model):
     scale = 255 / 1.5 / 150 * np.eye(3, 4)
     plain = raster.apply(vertices, scale)
     naive = plain * (-1, 1, 1) + (255, 0, 0)
-    right = raster.mirrored(model.mirror).apply(vertices, Similarity2D.mirror(256).affine3d @ np.vstack([scale, [0, 0, 0, 1]]))
+    right = raster.mirrored(model.mirror).apply(
+        vertices, Similarity2D.mirror(256).affine3d @ np.vstack([scale, [0, 0, 0, 1]])
+    )
     distance = np.linalg.norm(naive - right, axis=-1)[raster.covered]
     yield "flip that mirrors the picture and not the UV: mean error of a texel", f"{distance.mean():.0f} px"
 
@@ -101,7 +104,9 @@ def border_frame(model):
     """What painting the outer two texels without an inside test does, on an atlas that fills the square."""
     atlas = tutte(Mesh(model.mean_shape.astype(float), model.triangles))
     size = 256
-    values = (model.vertices(model.neutral()) @ rotation_from_euler(0.1, 0.3, 0.0).T.astype(np.float32) * 1.1).astype(np.float32)
+    values = (model.vertices(model.neutral()) @ rotation_from_euler(0.1, 0.3, 0.0).T.astype(np.float32) * 1.1).astype(
+        np.float32
+    )
     texel = np.stack([atlas.uv[:, 0] * (size - 1), size - atlas.uv[:, 1] * (size - 1) - 1], axis=1).astype(np.float32)
     painted = render_colors(texel, atlas.triangles, values, size)
     exact = AtlasRaster(atlas, size).apply(values)
@@ -125,7 +130,8 @@ def weights_of_the_neck(model):
     raster = AtlasRaster(atlas, 256)
     published = weight_mask(model, atlas, 256, raster=raster, compat="prnet")
     outside = raster.covered & ~face_mask(model, raster)
-    yield "share of the loss that the published kind of mask gives the neck", f"{100 * published[outside].sum() / published.sum():.0f} %"
+    share = published[outside].sum() / published.sum()
+    yield "share of the loss that the published kind of mask gives the neck", f"{100 * share:.0f} %"
 
 
 def bins():

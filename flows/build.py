@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from functools import lru_cache
@@ -21,12 +21,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from flows import posmap_statistics
-from flows.errors import SourceChanged, TooManyBad
 from flows.config import RECIPE_VERSION, PosmapConfig
+from flows.errors import ShardsDamaged, SourceChanged, TooManyBad
 from flows.posmaps import Picture, PosmapRecipe, PosmapSample
 from geometry import load_model
 from geometry.mesh import Mesh
-from geometry.model_archive import save_model
+from geometry.model_archive import open_model, save_model
 from geometry.models import BUILT_IN
 from geometry.morphable_model import DenseModel, MorphableModel
 from geometry.uv import UVAtlas
@@ -38,6 +38,7 @@ from storage.bad_sample import BadSample
 from storage.dataset import ShardedDataset, open_dataset, read_table
 from storage.face_targets import position_map_schema
 from storage.file_names import view_of_path
+from storage.fit_files import FOLDER_MARKER
 from storage.manifest import (
     DatasetPlan,
     ModelInfo,
@@ -52,6 +53,7 @@ from storage.publish import (
     builders_lock,
     draft_manifest,
     finished_shards,
+    forget_damaged,
     is_published,
     point_latest,
     publish,
@@ -59,7 +61,7 @@ from storage.publish import (
 )
 from storage.shards import ShardWriter
 from storage.sources import Source, fingerprint_sources, open_source
-from storage.store import LocalStore, Store
+from storage.store import DamagedObject, LocalStore, MissingObject, Store
 
 PICTURES_KEY = "pictures.json"
 CONTACT_SHEET_KEY = "contact_sheet.png"
@@ -162,8 +164,13 @@ def opened_build(
     """
     root = Path(out).absolute()
     source_folder = sample_source(root) if source is None else Path(source).absolute()
+    if root.resolve().is_relative_to(source_folder.resolve()):
+        raise ValueError(
+            f"the output folder {root} lies inside the source {source_folder}: what is built would be taken for pictures "
+            "the next time; choose an --out outside of it"
+        )
     listing = open_source(source_folder)
-    morphable, location = _model_at_hand(model, root)
+    morphable, location = model_at_hand(model, root)
     listing.check_model(morphable)
     pictures = planned_pictures(listing)
     listed = [list(astuple(picture)) for picture in pictures]
@@ -200,12 +207,12 @@ def opened_build(
         yield Build(job, dataset, version, finished, published)
 
 
-def sample_source(out: Path) -> Path:
+def sample_source(out: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
     """The embedded default: a small folder in 300W-LP's layout, drawn from the built-in model where it is missing."""
     from storage.synthetic import write_sample_folder
 
-    folder = out / "sources" / "sample"
-    write_sample_folder(folder, workers=os.cpu_count() or 1)
+    folder = out.absolute() / "sources" / "sample"
+    write_sample_folder(folder, workers=os.cpu_count() or 1, progress=progress)
     return folder
 
 
@@ -236,7 +243,7 @@ def planned_pictures(listing: Source) -> list[PlannedPicture]:
     return pictures
 
 
-def _model_at_hand(model: str | Sequence[str], out: Path) -> tuple[MorphableModel, str]:
+def model_at_hand(model: str | Sequence[str], out: Path) -> tuple[MorphableModel, str]:
     """The model, and where workers find it again: converted once, so that they share its pages."""
     loaded = load_model(model)
     if not isinstance(loaded, DenseModel):
@@ -245,7 +252,9 @@ def _model_at_hand(model: str | Sequence[str], out: Path) -> tuple[MorphableMode
     if not archive.exists():
         archive.parent.mkdir(parents=True, exist_ok=True)
         save_model(loaded, archive)
-    return loaded, str(archive)
+    return open_model(archive, verify=True), str(
+        archive
+    )  # all workers will believe it, so every byte is looked at once
 
 
 def model_archive_path(model: DenseModel, out: Path) -> Path:
@@ -275,13 +284,17 @@ def _tables(recipe: PosmapRecipe, atlas: UVAtlas) -> dict[str, np.ndarray]:
 def _source_info(listing: Source, pictures: Sequence[Sequence[str]]) -> SourceInfo:
     from storage.synthetic import MARKER_NAME
 
-    marker = listing.root / MARKER_NAME
+    marker, fits = listing.root / MARKER_NAME, listing.root / FOLDER_MARKER
     details = {"sample": json.loads(marker.read_text())} if marker.is_file() else {}
+    licence = "CC0-1.0 (drawn from the built-in model)" if details else "the source's own terms apply"
+    if fits.is_file():  # the folder was written from fits: what their landmarks came with goes on
+        details = {"fits": json.loads(fits.read_text())}
+        licence = str(details["fits"]["licence"])
     return SourceInfo(
         kind=listing.kind.lower(),
         n_files=2 * len(listing.items),
         fingerprint=digest_of(pictures),
-        licence="CC0-1.0 (drawn from the built-in model)" if details else "the source's own terms apply",
+        licence=licence,
         details=details,
     )
 
@@ -355,10 +368,10 @@ def _stored(sample: PosmapSample) -> dict[str, object]:
 def _read_pictures(job: Job, pictures: Sequence[PlannedPicture], config: PosmapConfig) -> list[Picture | BadSample]:
     """The files of a shard, each held to the digest that it was planned with; bad annotations become values."""
     usable = [p for p in pictures if p.bad is None]
-    images = [_read_planned(job.source, p.image, p.image_sha256) for p in usable]
-    files = [_read_planned(job.source, p.annotation, p.annotation_sha256) for p in usable]
+    images = [read_planned(job.source, p.image, p.image_sha256) for p in usable]
+    files = [read_planned(job.source, p.annotation, p.annotation_sha256) for p in usable]
     views = [view_of_path(job.source / p.annotation) for p in usable]
-    answers = annotations_from_variables(_mat_reader().read_many(files), views=views, compat=config.compat)
+    answers = annotations_from_variables(mat_reader().read_many(files), views=views, compat=config.compat)
     read = iter(
         answer if isinstance(answer, BadSample) else Picture(p.source_id, image, answer)
         for p, image, answer in zip(usable, images, answers, strict=True)
@@ -366,7 +379,8 @@ def _read_pictures(job: Job, pictures: Sequence[PlannedPicture], config: PosmapC
     return [p.bad or next(read) for p in pictures]
 
 
-def _read_planned(root: Path, name: str, sha256: str) -> bytes:
+def read_planned(root: Path, name: str, sha256: str) -> bytes:
+    """A source's file, held to the digest that it was planned with. Raises SourceChanged."""
     content = (root / name).read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise SourceChanged(f"{name} has changed since this build was planned: start the build again, it plans anew")
@@ -374,7 +388,8 @@ def _read_planned(root: Path, name: str, sha256: str) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def _mat_reader() -> MatReader:
+def mat_reader() -> MatReader:
+    """This process's own child that opens MATLAB files."""
     return MatReader()
 
 
@@ -384,30 +399,54 @@ def _mat_reader() -> MatReader:
 def check_bad(outcomes: Sequence[ShardOutcome], *, n_slots: int, max_bad: float, fail_on_first: bool = False) -> None:
     """Raise TooManyBad when more than `max_bad` of the plan's slots are rejected (or any, with `fail_on_first`)."""
     rejected = [hole for outcome in outcomes for hole in outcome.rejected]
-    limit = 0 if fail_on_first else int(max_bad * n_slots)
+    limit = 0 if fail_on_first else int(max_bad * n_slots + 1e-9)  # 0.29 of 100 is 29, whatever the product says
     if len(rejected) <= limit:
         return
     source_id, code, reason = rejected[0]
     counts = Counter(code for _, code, _ in rejected)
     listed = ", ".join(f"{count} × {name}" for name, count in counts.most_common(5))
     raise TooManyBad(
-        f"{len(rejected)} of {n_slots} samples cannot be used ({listed}), and {'none' if not limit else limit} may be. "
+        f"{len(rejected)} of {n_slots} samples cannot be used ({listed}), and {limit or 'none'} may be. "
         f"The first: {source_id}: {reason} [{code}]. Mend or remove the files, or raise --max-bad; finished shards are kept"
     )
 
 
 def publish_build(build: Build) -> Published:
-    """Verify every object, draw the contact sheet from what is stored, and publish. Doing it again changes nothing."""
+    """Draw the contact sheet from what is stored, verify every object, and publish. Doing it again changes nothing.
+
+    Raises as :func:`publish_with`.
+    """
+    return publish_with(build, _publish_new)
+
+
+def publish_with(build: Build, publish_new: Callable[[Store, Job], None]) -> Published:
+    """Publish a version whose shards are all there by ``publish_new(version, job)``, unless it is published already.
+
+    Raises TooManyBad when no sample is left, and ShardsDamaged when the disk does not hold what the receipts promise:
+    those shards are then forgotten, and the next build makes them again.
+    """
     plan = build.job.plan
     if not build.is_published:
-        receipts = finished_shards(build.version, plan)
-        statistics = posmap_statistics.merged([receipts[shard].statistics for shard in sorted(receipts)])
-        draft = draft_manifest(build.version, plan, statistics=statistics)
-        if draft.n_samples:
-            build.version.put(CONTACT_SHEET_KEY, _contact_sheet(ShardedDataset(build.job.folder, draft)))
-        publish(build.version, draft)
+        try:
+            publish_new(build.version, build.job)
+        except (DamagedObject, MissingObject) as damage:
+            shards = forget_damaged(build.version, plan)
+            raise ShardsDamaged(
+                f"{damage}. The shards {shards} were not on disk as they were written, and are to be made again: "
+                "start the build once more, and have an eye on that disk"
+            ) from damage
     point_latest(build.dataset, plan.version)
     return describe_published(open_dataset(build.job.folder))
+
+
+def _publish_new(version: Store, job: Job) -> None:
+    receipts = finished_shards(version, job.plan)
+    statistics = posmap_statistics.merged([receipts[shard].statistics for shard in sorted(receipts)])
+    draft = draft_manifest(version, job.plan, statistics=statistics)
+    if not draft.n_samples:
+        raise TooManyBad(f"none of the {job.plan.n_slots} samples can be used, so there is nothing to publish")
+    version.put(CONTACT_SHEET_KEY, _contact_sheet(ShardedDataset(job.folder, draft)))
+    publish(version, draft)
 
 
 def describe_published(dataset: ShardedDataset) -> Published:

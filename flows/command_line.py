@@ -63,14 +63,16 @@ def build(
         Literal["auto", "own", "tutte"],
         typer.Option(help="The model's own UV atlas, a computed Tutte map, or what there is."),
     ] = "auto",
-    copies: Annotated[int, typer.Option(min=1, help="Samples of each picture; the first is not jittered.")] = 1,
+    copies: Annotated[
+        int, typer.Option(min=1, max=1000, help="Samples of each picture; the first is not jittered.")
+    ] = 1,
     compat: Annotated[Literal["face3d"] | None, typer.Option(help="Give a published recipe's labels.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one for each core.")] = 0,
     on_bad: Annotated[
         Literal["quarantine", "fail"], typer.Option(help="List bad samples and go on, or stop at the first.")
     ] = "quarantine",
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="A larger share of bad samples stops the build.")] = 0.01,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the jitter.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the jitter.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Build a data set and publish it; what is there already is not made again.
@@ -280,7 +282,7 @@ def fit(
     good = [outcome for outcome in outcomes if isinstance(outcome, ImageFit)]
     bad = [outcome for outcome in outcomes if not isinstance(outcome, ImageFit)]
     for terms in sorted({o.fit.licence for o in good if o.fit.licence}):
-        print(f"facefoundry: landmarks {terms}", file=sys.stderr)
+        print(f"facefoundry: {terms}", file=sys.stderr)
     if as_json:
         fits = [
             {
@@ -380,13 +382,16 @@ def fit_landmarks(
 def list_datasets(out: Out = Path("datasets"), as_json: Json = False) -> None:
     """List data sets and their versions; * marks the latest."""
     from storage.publish import LATEST_KEY, latest_version
-    from storage.store import LocalStore
+    from storage.store import DamagedObject, LocalStore
 
     rows = []
     for folder in sorted(out.iterdir()) if out.is_dir() else ():
         if not (folder / LATEST_KEY).is_file():
             continue
-        latest = latest_version(LocalStore(folder))
+        try:
+            latest = latest_version(LocalStore(folder))
+        except DamagedObject:
+            latest = ""  # the others are listed all the same, and this one's versions too
         for manifest in sorted(folder.glob("*/manifest.json")):
             rows.append(
                 {"dataset": folder.name, "version": manifest.parent.name, "latest": manifest.parent.name == latest}
@@ -432,10 +437,10 @@ def verify(
 ) -> None:
     """Hold every object of a version against its manifest; exit code 1 when something is wrong."""
     from storage import verify as verification
-    from storage.dataset import open_dataset
+    from storage.dataset import version_folder
     from storage.store import LocalStore
 
-    folder = open_dataset(dataset, version).path
+    folder = version_folder(dataset, version)
     findings = verification.verify(LocalStore(folder), full=not fast)
     if as_json:
         _print_json(path=str(folder), whole=not findings, findings=[str(finding) for finding in findings])
@@ -617,24 +622,53 @@ def main() -> None:
         error.show()
         code = WRONG_USE
     except (KeyboardInterrupt, typer.Abort):
+        _end_workers()
         code = _complain("stopped; finished shards are kept, and the same command goes on", FAILED)
     except Exception as error:
         code = _exit_code_of(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _end_workers() -> None:
+    """After a second Ctrl-C nothing may be waited for: workers still busy are ended."""
+    import multiprocessing
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
 def _exit_code_of(error: Exception) -> int:
     """One line for what a user can mend; a traceback for what only we can."""
     from flows.errors import TooManyBad
     from storage.publish import AlreadyBuilding
+    from storage.store import DamagedObject
 
     if isinstance(error, TooManyBad):
         return _complain(str(error), TOO_MANY_BAD)
     if isinstance(error, AlreadyBuilding):
         return _complain(str(error), ALREADY_BUILDING)
-    if isinstance(error, ValueError | OSError | LookupError | RuntimeError):
+    if isinstance(error, OSError) and error.errno:
+        return _complain(_sentence_of(error), FAILED)
+    if isinstance(error, ValueError | OSError | LookupError | RuntimeError | DamagedObject):
         return _complain(str(error), FAILED)
     raise error
+
+
+def _sentence_of(error: OSError) -> str:
+    """What the system said, about what, and what to do."""
+    import errno
+
+    advice = {
+        errno.ENOSPC: "free some space and start the same command again; what is finished is kept",
+        errno.EDQUOT: "free some space and start the same command again; what is finished is kept",
+        errno.EROFS: "choose an --out that can be written to",
+        errno.EACCES: "choose a place that this user may use, or change its permissions",
+        errno.ENOENT: "it was moved or removed; put it back and start the same command again",
+    }.get(error.errno)
+    about = f"{error.filename}: " if error.filename else ""
+    return f"{about}{error.strerror or error}" + (f"; {advice}" if advice else "")
 
 
 def _complain(sentence: str, code: int) -> int:

@@ -6,8 +6,10 @@ config: they change no byte. Each part is declared beside its owner; here they a
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
+from geometry.fit_result import FitConfig
+from geometry.landmarks import landmark_scheme
 from render.crop import CropConfig
 
 RECIPE_VERSION = 1
@@ -40,3 +42,39 @@ class PosmapConfig(BaseModel, frozen=True, extra="forbid"):
         "on average and over √(w·h) of their box.",
     )
     shard_size: int = Field(256, ge=1, le=4096, description="Samples in a shard.")
+
+
+FITS_RECIPE_VERSION = 1
+"""The same for fits."""
+
+
+class FitsConfig(BaseModel, frozen=True, extra="forbid"):
+    """Fits of a morphable model to landmarks in photographs, cut and stored as 300W-LP has them."""
+
+    name: str = Field("fits", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name of the data set.")
+    scheme: str = Field("ibug-68", description="Which landmarks the files hold: a scheme of geometry.landmarks.")
+    landmarks_frame: Literal["stored", "upright"] = Field(
+        "stored",
+        description="Landmarks count the pixels of the picture as its file stores it, or turned as EXIF says.",
+    )
+    fit: FitConfig = FitConfig(contour="march")
+    margin: float = Field(
+        2.5, ge=1, le=20, description="Side of the square that is cut out, over the longer side of the landmarks' box."
+    )
+    landmark_tolerance: float = Field(
+        0.1,
+        gt=0,
+        description="A face is rejected when its inner landmarks lie farther than this from the fitted model, "
+        "on average and over √(w·h) of the landmarks' box.",
+    )
+    shard_size: int = Field(256, ge=1, le=4096, description="Faces in a shard.")
+
+    @model_validator(mode="after")
+    def _storable(self) -> "FitsConfig":
+        landmark_scheme(self.scheme)
+        if self.fit.camera != "scaled_orthographic":
+            raise ValueError(
+                "300W-LP's files hold a scaled orthographic camera and no other: fit with "
+                'camera="scaled_orthographic", or call geometry.fit_landmarks for a perspective one'
+            )
+        return self

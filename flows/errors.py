@@ -11,3 +11,7 @@ class SourceChanged(RuntimeError):
 
 class WorkerDied(RuntimeError):
     """A worker process ended without an answer."""
+
+
+class ShardsDamaged(RuntimeError):
+    """Finished shards were found damaged on disk before publishing; they have been forgotten and can be made again."""

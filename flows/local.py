@@ -1,19 +1,20 @@
 """A build on this machine, without a server: the plan here, the shards in worker processes, publishing here again."""
 
 import multiprocessing
-import multiprocessing.connection
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 from flows.build import Build, Published, ShardOutcome, build_shard, check_bad, opened_build, publish_build
 from flows.config import PosmapConfig
-from flows.errors import WorkerDied
+from flows.errors import ShardsDamaged, WorkerDied
 from flows.progress import Report, silent_for
+from storage.processes import end_with_parent
 
+T = TypeVar("T")
 ProgressMaker = Callable[[int], AbstractContextManager[Report]]
 
 
@@ -33,22 +34,45 @@ def build_here(
     `progress(total)` is a context manager that gives the function to report to. Raises TooManyBad, AlreadyBuilding,
     SourceChanged, WorkerDied; whatever ends a build, the shards that were finished are kept, and the next call goes on.
     """
-    with opened_build(config, source=source, model=model, out=out) as build:
-        outcomes = dict(build.finished)
-        n_slots = build.job.plan.n_slots
 
-        def check() -> None:
-            check_bad(list(outcomes.values()), n_slots=n_slots, max_bad=max_bad, fail_on_first=fail_on_first)
+    def attempt() -> Published:
+        with opened_build(config, source=source, model=model, out=out) as build:
+            make_shards(
+                build, build_shard, workers=workers, max_bad=max_bad, fail_on_first=fail_on_first, progress=progress
+            )
+            return publish_build(build)
 
-        check()
-        if build.missing_shards:
-            with progress(n_slots) as report:
-                report(sum(len(build.job.plan.slots(shard)) for shard in outcomes))
-                for outcome in _outcomes(build, workers or usable_cores()):
-                    outcomes[outcome.shard] = outcome
-                    report(len(build.job.plan.slots(outcome.shard)))
-                    check()
-        return publish_build(build)
+    try:
+        return attempt()
+    except ShardsDamaged:  # they were forgotten: make them again, once
+        return attempt()
+
+
+def make_shards(
+    build: Build,
+    make_shard: Callable[..., ShardOutcome],
+    *,
+    workers: int,
+    max_bad: float,
+    fail_on_first: bool,
+    progress: ProgressMaker,
+) -> list[ShardOutcome]:
+    """Make every missing shard with ``make_shard(job, shard)``; the outcomes of all. Raises as :func:`build_here`."""
+    outcomes = dict(build.finished)
+    n_slots = build.job.plan.n_slots
+
+    def check() -> None:
+        check_bad(list(outcomes.values()), n_slots=n_slots, max_bad=max_bad, fail_on_first=fail_on_first)
+
+    check()
+    if build.missing_shards:
+        with progress(n_slots) as report:
+            report(sum(len(build.job.plan.slots(shard)) for shard in outcomes))
+            for outcome in in_workers(make_shard, [(build.job, shard) for shard in build.missing_shards], workers):
+                outcomes[outcome.shard] = outcome
+                report(len(build.job.plan.slots(outcome.shard)))
+                check()
+    return list(outcomes.values())
 
 
 def usable_cores() -> int:
@@ -56,39 +80,24 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def end_with_parent() -> None:
-    """For worker processes: end when the process that hands out the work does, however that ends.
-
-    A pool's worker waits for work on a pipe that its fellow workers hold open too, so it would wait for ever.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
-
-
-def _exit_after(sentinel: int) -> None:
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
-
-
-def _outcomes(build: Build, workers: int) -> Iterator[ShardOutcome]:
-    """The outcome of every missing shard, as they come."""
-    missing = build.missing_shards
-    if workers == 1 or len(missing) <= 1:
-        yield from (build_shard(build.job, shard) for shard in missing)
+def in_workers(work: Callable[..., T], calls: Sequence[tuple], workers: int) -> Iterator[T]:
+    """``work(*call)`` of every call, as they come, in `workers` processes (0: one for each core)."""
+    workers = workers or usable_cores()
+    if workers == 1 or len(calls) <= 1:
+        yield from (work(*call) for call in calls)
         return
     # Not fork: the builders' lock and BLAS threads would come along.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["flows.build"])  # imported once, not once for each worker
-    with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context, initializer=end_with_parent) as pool:
-        futures = [pool.submit(build_shard, build.job, shard) for shard in missing]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool:
-            raise WorkerDied(
-                "a worker process was killed, perhaps for want of memory; finished shards are kept: start the build "
-                "again, with fewer --workers if it happens again"
-            ) from None
-        finally:  # Ctrl-C, too many bad samples: do not wait for shards that nobody wants any more
-            pool.shutdown(wait=False, cancel_futures=True)
+    context.set_forkserver_preload([work.__module__])  # imported once, not once for each worker
+    pool = ProcessPoolExecutor(min(workers, len(calls)), mp_context=context, initializer=end_with_parent)
+    try:
+        futures = [pool.submit(work, *call) for call in calls]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool:
+        raise WorkerDied(
+            "a worker process was killed, perhaps for want of memory; finished shards are kept: start the build "
+            "again, with fewer --workers if it happens again"
+        ) from None
+    finally:  # after Ctrl-C or too many bad samples, shards that nobody wants any more are not begun
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -16,14 +16,14 @@ from jaxtyping import Float, Float32, Float64, UInt8
 from flows.config import PosmapConfig
 from geometry.camera import apply_affine
 from geometry.landmarks import INNER
-from geometry.morphable_model import Coefficients, MorphableModel
+from geometry.morphable_model import Coefficients, LinearRows, MorphableModel
 from geometry.rotation import euler_from_rotation, yaw_from_rotation
 from geometry.uv import UVAtlas
 from render.atlas_raster import AtlasRaster, TexelSampler
 from render.crop import crop_from_landmarks, crop_from_landmarks_face3d, sample_seed, warp_image
 from render.landmark_texels import landmark_sampler
 from render.position_map import crop_from_model, with_depth_offset
-from storage.annotations import Annotation
+from storage.annotations import IMAGE_HEIGHT, Annotation
 from storage.bad_sample import BadSample
 from storage.images import decode_image
 
@@ -79,7 +79,7 @@ class PosmapRecipe:
         return cls(config, model, raster, landmark_sampler(model, raster, atlas.uv[model.landmark_vertices]))
 
     @cached_property
-    def landmark_rows(self):  # noqa: ANN201
+    def landmark_rows(self) -> LinearRows:
         """The linear model of the 68 landmarks."""
         return self.model.rows(self.model.landmarks)
 
@@ -98,7 +98,7 @@ class PosmapRecipe:
                 continue
             vertices = faces.vertices(picture.annotation.coefficients)
             try:
-                image = decode_image(picture.image_bytes)
+                image = decode_image(picture.image_bytes, expected_hw=(IMAGE_HEIGHT, IMAGE_HEIGHT))
                 yield [self._sample(picture, image, vertices, copy_index) for copy_index in range(self.config.copies)]
             except BadSample as bad:
                 yield bad

@@ -38,7 +38,7 @@ def _bar(what: str, total: int, unit: str) -> Iterator[Report]:
     from rich.text import Text
 
     class Rate(ProgressColumn):
-        def render(self, task) -> Text:  # noqa: ANN001
+        def render(self, task) -> Text:
             return Text(f"{task.finished_speed or task.speed or 0:.3g} {unit}/s")
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())

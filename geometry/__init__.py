@@ -9,9 +9,12 @@ import importlib
 _HOME = {
     "Coefficients": "geometry.morphable_model",
     "MorphableModel": "geometry.morphable_model",
+    "build_hierarchy": "geometry.hierarchy",
+    "cached_hierarchy": "geometry.hierarchy",
     "cylindrical": "geometry.cylinder",
     "describe_model": "geometry.models",
     "fit_landmarks": "geometry.fit",
+    "fit_thin_plate_spline": "geometry.thin_plate_spline",
     "load_mesh": "geometry.mesh_files",
     "load_model": "geometry.models",
     "open_model": "geometry.model_archive",

@@ -1,364 +1,356 @@
 r"""The landmark fit's solver: pose and coefficients together, the coefficients eliminated (variable projection).
 
-**Objective.** One face has landmarks u_p (pixels, here y **up**) at surface points m_p + A_p·c, where c are the
-coefficients in standard deviations (prior: unit normal) and A_p (3 k) the rows of the basis. With the upper two rows
-P = s·R₂ of the scaled rotation, translation t, weights w_p and the landmarks' noise σ (pixels) the fit minimises
+**Objective.** One face has landmarks u_p (pixels, here y **up**) at surface points X_p = m_p + A_p·c, where c are the
+coefficients in standard deviations (prior: unit normal) and A_p (3 k) the rows of the basis. With the projection π of
+:mod:`geometry.fit_poses`, weights w_p and the landmarks' noise σ (pixels) the fit minimises
 
-    E(R, s, t, c) = Σ_p w_p · ρ(‖u_p − P·(m_p + A_p·c) − t‖² / σ²) + ‖c‖²
+    E(pose, c) = Σ_p w_p · ρ(‖S_p·(u_p − π(X_p))‖² / σ²) + ‖c‖² + 2ν·log s
 
-with ρ the identity (least squares; the maximum a posteriori of Blanz and Vetter 2003) or a robust loss.
+with ρ the identity (least squares; the maximum a posteriori of Blanz and Vetter 2003) or a robust loss. S_p is the
+identity but for contour points, which may slip along the contour: it shortens the residual in that direction.
 
-**Elimination.** Write W = diag(w_p/σ²), B = (I ⊗ P)·A and r = u − P·m − t. For a given pose c is a ridge regression, in
-dual form c = B̃ᵀ·a with
+**Scale.** With ν = 0 this is the usual ridge, and its scale is too large, by 4 % on the built-in model with 1 px of
+noise: in s·A·c a larger s explains the same picture with smaller coefficients. A pose should be judged by all faces
+that it allows, not by the single most probable one; with the coefficients integrated out its density is lower by
+½·log det K (K below). Only the dependence on scale matters: log det K grows as 2ν·log s, where ν = tr(1 − K⁻¹) is the
+number of modes that the landmarks determine. It is evaluated once, at the start.
 
-    B̃ = W^½·B,   K = B̃·B̃ᵀ + I  (2p × 2p),   K·a = r̃ = W^½·r,
+**Steps.** Every step linearises at the present pose and shape, u − π ≈ e − J·δ − B·Δc with B_p = (∂π/∂X)·A_p, and solves
+for the pose's six or seven unknowns and all coefficients together. The coefficients are eliminated: with W the weights,
+B̃ = W^½·B and r̃ = W^½·e + B̃·c,
 
-and then a = r̃ − B̃·c is the weighted residual itself and min_c E = aᵀ·r̃: objective, coefficients and residual come
-from one Cholesky factor. K ≥ I whatever the weights, so missing points (w = 0) are rows of the identity and nothing is
-ever singular. K's blocks are sums over P_i·G·P_jᵀ with the constant G = A·Aᵀ (3p × 3p): for a whole batch they are one
-matrix product (3n × 9)·(9 × p²), whose cost does not depend on the number of modes. Where the image coordinates
-outnumber the modes (dense fields), :class:`_Primal` does the same with the k × k matrix B̃ᵀB̃ + I (Woodbury).
+    K = B̃·B̃ᵀ + I  (2p × 2p),   (J̃ᵀ·K⁻¹·J̃)·δ = J̃ᵀ·K⁻¹·r̃,   a = K⁻¹·(r̃ − J̃·δ),   c = B̃ᵀ·a.
 
-**Steps.** Pose moves along J = ∂(P·X + t)/∂(rotation vector, log s, t) at the current X = m + A·c. In the variable
-projection functional of Golub and Pereyra (1973) with Kaufman's (1975) Jacobian the Gauss-Newton step is
+K ≥ I whatever the weights, so missing points (w = 0) are rows of the identity and nothing is ever singular. K's
+entries are (∂π/∂X)_p · G_pq · (∂π/∂X)_qᵀ with the constant G = A·Aᵀ: their cost does not depend on the number of modes.
+Where the image coordinates outnumber the modes (dense fields) B̃ᵀ·B̃ + I takes K's place, and for several images of one
+person each image's expression and pose are eliminated before the identity (:mod:`geometry.fit_elimination`).
 
-    (J̃ᵀ·K⁻¹·J̃)·δ = J̃ᵀ·a,
-
-six unknowns a face; Levenberg-Marquardt damping makes the objective fall at every accepted step (Ruhe and Wedin 1980
-show that it converges as fast as Gauss-Newton on all parameters, where *alternating* pose and coefficients crawls: on
-noise-free points of 20 modes it is still 0.14 px and 0.5° off after 32 rounds, when this is exact after three steps).
+This is Golub and Pereyra's (1973) variable projection with Kaufman's (1975) Jacobian but for terms of second order
+(Ruhe and Wedin 1980: it converges as Gauss-Newton on all parameters does, where *alternating* pose and coefficients
+crawls: on noise-free points of 20 modes it is still 0.14 px and 0.5° off after 32 rounds, when this is exact after four
+steps). Levenberg-Marquardt damping of the pose makes the objective fall at every accepted step. Where K allows it is
+eliminated in single precision, with right-hand sides in double that vanish at the minimum.
 
 **Robust loss.** Iteratively reweighted: w_p·ρ'(q_p) in place of w_p, recomputed with every step; the weighted squares
 majorise the robust objective, so the same test of descent holds. The loss starts wide (the median residual) and narrows
 to its own width, halving at each step (graduated non-convexity, Blake and Zisserman 1987).
+
+**Contours.** The first steps leave the jaw out; then its points are put on the visible contour of the present fit
+before every step (:mod:`geometry.fit_marching`) until a step is small. Each time the objective is another one, and is
+measured anew before the step is judged; at the end it is one objective, and the fit converges on it.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float
-from scipy.linalg import lapack
+from jaxtyping import Bool, Float, Int
 
-from geometry.morphable_model import LinearRows
-from geometry.rotation import rotation_from_vector
+from geometry.fit_elimination import MOST_STIFF, StepEquations, dual_step, primal_step, shared_step, stiffness
+from geometry.fit_losses import Loss, loss_slope, loss_value
+from geometry.fit_marching import ContourMarcher
+from geometry.fit_points import FitPoints
+from geometry.fit_poses import Poses
 
-Loss = Literal["squares", "huber", "geman_mcclure"]
+FOCAL_SPREAD = 0.5
+"""Standard deviation of the prior on the logarithm of an unknown focal length."""
 
-_FACES_IN_CACHE = 8
 _FIRST_DAMPING = 1e-3
 _LEAST_DAMPING = 1e-9
 _MOST_DAMPING = 1e6
 _STEADY = 1e-7  # relative change of a robust objective at which reweighting has settled
 _ROUNDING = 1e-10  # relative change of the objective below which a step means nothing
+_BEND = 0.01  # the step of a coefficient by a standard deviation counts as this many radians
+_LEAST_RATE = 0.1  # no step is expected to be smaller than a tenth of the one before
+_LEAST_INNER_POINTS = 4
+_STEPS_BEFORE_MARCHING = 2
+_MARCHES = 12
+_SETTLED_STEP = 2e-3  # a contour point does not move by what a smaller step turns the head
 
 
 @dataclass(frozen=True, slots=True)
-class Poses:
-    """Scaled orthographic poses of n faces: pixels (y up) = scale · rotation[:2] · X + translation."""
+class FitProblem:
+    """n faces to be fitted. Pixels are y up, about any origin (scaled orthographic) or the principal point.
 
-    scale: Float[np.ndarray, "n"]
-    rotation: Float[np.ndarray, "n 3 3"]
-    translation: Float[np.ndarray, "n 2"]
-
-    @property
-    def plane(self) -> Float[np.ndarray, "n 2 3"]:
-        """P = s·R₂: the part of the pose that multiplies points."""
-        return self.scale[:, None, None] * self.rotation[:, :2]
-
-    def of(self, chosen: np.ndarray) -> "Poses":
-        """The poses of some of the faces (indices or a mask)."""
-        return Poses(self.scale[chosen], self.rotation[chosen], self.translation[chosen])
-
-    def moved(self, step: Float[np.ndarray, "n 6"]) -> "Poses":
-        """The poses after a step in (rotation vector, log scale, translation)."""
-        rotation = rotation_from_vector(step[:, :3]) @ self.rotation
-        return Poses(self.scale * np.exp(step[:, 3]), rotation, self.translation + step[:, 4:])
-
-    def put(self, chosen: np.ndarray, other: "Poses") -> None:
-        """Overwrite some faces' poses; for the solver's own working copy alone."""
-        self.scale[chosen], self.rotation[chosen], self.translation[chosen] = (
-            other.scale,
-            other.rotation,
-            other.translation,
-        )
-
-
-@dataclass(frozen=True)
-class FitPoints:
-    """The points of a fit with their constant products; made once for a model and a list of points.
-
-    mean (p 3) millimetres about their own centroid; design (3p k) millimetres per standard deviation, all x rows first.
+    targets (n 2 p) finite; weights (n p) ≥ 0, 0 for a missing point; noise_px (n)
+    contour         who moves the contour points, or None where all points stay where they are
+    slip            (n,) how far contour points slip along the contour (standard deviation in units of the noise)
+    person          (n,) images with the same number share the first `n_identity` coefficients; None: none do
+    log_focal       (n,) prior mean of the logarithm of an unknown focal length; None: it is as the start has it
+    determined      (n,) ν of the module's docstring; zeros for the plain ridge
+    log_scale       (n,) where its term is zero: it is 2ν·(log s − log_scale)
     """
 
-    centroid: Float[np.ndarray, "3"]
-    mean: Float[np.ndarray, "p 3"]
-    design: Float[np.ndarray, "p3 k"]
-
-    @classmethod
-    def of(cls, rows: LinearRows, stddevs: Float[np.ndarray, "k"]) -> "FitPoints":
-        """From a model's rows (coefficients in file scaling) and the stddevs of identity, then expression."""
-        centroid = rows.mean.mean(axis=0)
-        basis = np.concatenate([rows.identity, rows.expression], axis=-1) * stddevs  # (p 3 k)
-        return cls(
-            centroid, rows.mean - centroid, np.ascontiguousarray(basis.transpose(1, 0, 2)).reshape(-1, len(stddevs))
-        )
-
-    @cached_property
-    def radius(self) -> float:
-        """Root mean square distance of the mean points from their centroid (mm)."""
-        return float(np.sqrt((self.mean**2).sum(axis=1).mean()))
-
-    @cached_property
-    def gram_blocks(self) -> Float[np.ndarray, "9 pp"]:
-        """G = A·Aᵀ as nine flat (p p) blocks, one for each pair of axes."""
-        p = len(self.mean)
-        gram = (self.design @ self.design.T).reshape(3, p, 3, p)
-        return np.ascontiguousarray(gram.transpose(0, 2, 1, 3)).reshape(9, p * p)
+    points: FitPoints
+    targets: Float[np.ndarray, "n 2 p"]
+    weights: Float[np.ndarray, "n p"]
+    noise_px: Float[np.ndarray, " n"]
+    contour: ContourMarcher | None = None
+    slip: Float[np.ndarray, " n"] | None = None
+    person: Int[np.ndarray, " n"] | None = None
+    n_identity: int = 0
+    log_focal: Float[np.ndarray, " n"] | None = None
+    determined: Float[np.ndarray, " n"] | None = None
+    log_scale: Float[np.ndarray, " n"] | None = None
 
 
-class _Dual:
-    """K = B̃·B̃ᵀ + I factored for a batch; the form for fewer image coordinates than modes."""
+@dataclass(frozen=True, slots=True)
+class SolverOptions:
+    """See :class:`geometry.fit.FitConfig`; `loss_width` in noise standard deviations."""
 
-    def __init__(self, points: FitPoints, plane: np.ndarray, root_weights: np.ndarray) -> None:
-        n, p = root_weights.shape
-        self._points, self._plane, self._root_weights = points, plane, root_weights
-        row_pairs = ((0, 0), (0, 1), (1, 1))  # the block below the diagonal is never read
-        products = np.stack([plane[:, i, :, None] * plane[:, j, None, :] for i, j in row_pairs], axis=1)  # (n 3 3 3)
-        k = np.empty((n, 2, p, 2, p))
-        self._factors = k.reshape(n, 2 * p, 2 * p)
-        diagonal = np.arange(2 * p)
-        for first in range(0, n, _FACES_IN_CACHE):
-            few = slice(first, first + _FACES_IN_CACHE)
-            blocks = (products[few].reshape(-1, 9) @ points.gram_blocks).reshape(-1, 3, p, p)
-            outer = root_weights[few, :, None] * root_weights[few, None, :]
-            for block, (i, j) in enumerate(row_pairs):
-                np.multiply(blocks[:, block], outer, out=k[few, i, :, j])
-            self._factors[few, diagonal, diagonal] += 1.0
-            for matrix in self._factors[few]:  # the transposed view is Fortran-ordered: LAPACK works in place
-                lapack.dpotrf(matrix.T, lower=1, clean=0, overwrite_a=1)
-
-    def optimum(self, r: Float[np.ndarray, "n p2"]) -> tuple[Float[np.ndarray, "n p2"], Float[np.ndarray, "n k"]]:
-        """a = K⁻¹·r and the coefficients c = B̃ᵀ·a."""
-        a = np.array(r, order="C")
-        for factor, vector in zip(self._factors, a, strict=True):
-            lapack.dpotrs(factor.T, vector, lower=1, overwrite_b=1)
-        n, p = self._root_weights.shape
-        on_points = self._plane.transpose(0, 2, 1) @ (a.reshape(n, 2, p) * self._root_weights[:, None])  # (n 3 p)
-        return a, on_points.reshape(n, 3 * p) @ self._points.design
-
-    def normal(self, jacobian: Float[np.ndarray, "n m p2"]) -> Float[np.ndarray, "n m m"]:
-        """J·K⁻¹·Jᵀ of Jacobians stored row by row."""
-        whitened = np.array(jacobian, order="C")  # becomes L⁻¹·Jᵀ for K = L·Lᵀ: half the work of solving
-        for factor, vectors in zip(self._factors, whitened, strict=True):
-            lapack.dtrtrs(factor.T, vectors.T, lower=1, overwrite_b=1)
-        return whitened @ whitened.transpose(0, 2, 1)
-
-
-class _Primal:
-    """The same through B̃ᵀ·B̃ + I, for more image coordinates than modes.
-
-    K⁻¹·r = r − B̃·y with (B̃ᵀ·B̃ + I)·y = B̃ᵀ·r. The coefficients are y itself: B̃ᵀ·(r − B̃·y) would lose its digits.
-    """
-
-    def __init__(self, points: FitPoints, plane: np.ndarray, root_weights: np.ndarray) -> None:
-        (n, p), k = root_weights.shape, points.design.shape[1]
-        basis = (plane.reshape(2 * n, 3) @ points.design.reshape(3, p * k)).reshape(n, 2, p, k)
-        self._basis = (basis * root_weights[:, None, :, None]).reshape(n, 2 * p, k)
-        self._inner = self._basis.transpose(0, 2, 1) @ self._basis + np.eye(k)
-
-    def optimum(self, r: Float[np.ndarray, "n p2"]) -> tuple[Float[np.ndarray, "n p2"], Float[np.ndarray, "n k"]]:
-        """a = K⁻¹·r and the coefficients c = B̃ᵀ·a."""
-        unexplained, coefficients = self._split(r[:, None])
-        return unexplained[:, 0], coefficients[:, 0]
-
-    def normal(self, jacobian: Float[np.ndarray, "n m p2"]) -> Float[np.ndarray, "n m m"]:
-        """J·K⁻¹·Jᵀ of Jacobians stored row by row, as a sum of squares."""
-        unexplained, coefficients = self._split(jacobian)
-        return unexplained @ unexplained.transpose(0, 2, 1) + coefficients @ coefficients.transpose(0, 2, 1)
-
-    def _split(self, rows: Float[np.ndarray, "n m p2"]) -> tuple[np.ndarray, np.ndarray]:
-        coefficients = np.linalg.solve(self._inner, (rows @ self._basis).transpose(0, 2, 1))
-        return rows - (self._basis @ coefficients).transpose(0, 2, 1), coefficients.transpose(0, 2, 1)
-
-
-def starting_poses(
-    points: FitPoints, targets: Float[np.ndarray, "n p 2"], weights: Float[np.ndarray, "n p"], *, robust: bool = False
-) -> Poses:
-    """Closed-form poses of the mean shape: the affine least-squares camera, then the nearest scaled rotation.
-
-    P = U·mean(S)·Vᵀ of the affine camera's singular value decomposition (the polar projection). `robust` repeats the
-    affine step with points weighed down by the square of their residual, so that wrong points lose their pull.
-
-    One start is enough: on faces of the built-in model with 1 px of noise, yaw to ±90°, pitch to ±30°, roll to ±60° it
-    lies within 12° of the truth for all 68 points, within 21° for the half of them that a profile shows and without the
-    jaw, and within 49° for five; the minimum reached from it was that reached from the true pose for every face of the
-    first three kinds (200 at each of six yaws) and all but 3 of 1,200 of the last. Points on a small patch (one eye
-    alone) leave several minima, some of them from behind. Random starts 20° off return in 99 of 100 cases.
-    """
-    mean, pull = points.mean, weights.copy()
-    for _ in range(6 if robust else 1):
-        total = pull.sum(axis=1)[:, None]
-        mean_centre, target_centre = pull @ mean / total, np.einsum("np,npi->ni", pull, targets) / total
-        centred = mean - mean_centre[:, None]  # (n p 3)
-        offset = targets - target_centre[:, None]
-        weighted = centred * pull[:, :, None]
-        scatter = weighted.transpose(0, 2, 1) @ centred
-        # a little of the scatter's own trace keeps flat sets of points (one eye, say) solvable
-        scatter += 1e-4 * np.trace(scatter, axis1=1, axis2=2)[:, None, None] * np.eye(3)
-        affine = np.linalg.solve(scatter, weighted.transpose(0, 2, 1) @ offset).transpose(0, 2, 1)  # (n 2 3)
-        distance = np.linalg.norm(offset - centred @ affine.transpose(0, 2, 1), axis=-1)
-        median = np.array([np.median(row[w > 0]) for row, w in zip(distance, weights, strict=True)])
-        pull = weights / np.maximum(1.0, distance / np.maximum(median, 1e-12)[:, None]) ** 2
-    u, singular, vt = np.linalg.svd(affine, full_matrices=False)
-    upper = u @ vt
-    rotation = np.concatenate([upper, np.cross(upper[:, 0], upper[:, 1])[:, None]], axis=1)
-    scale = singular.mean(axis=1)
-    translation = target_centre - scale[:, None] * np.einsum("nij,nj->ni", upper, mean_centre)
-    return Poses(scale, rotation, translation)
+    loss: Loss = "squares"
+    loss_width: float = 3.0
+    max_steps: int = 50
+    step_tolerance: float = 5e-5
 
 
 @dataclass(frozen=True, slots=True)
 class Minimum:
-    """Where the solver stopped: coefficients in standard deviations, objective E, and whether its steps died out."""
+    """Where the solver stopped: coefficients in standard deviations, objective E, and whether its steps died out.
+
+    index (n p) is where in the bank each landmark lies and slip (n 2 p) S = 1 − slip·slipᵀ; None where nothing marches.
+    pull (n p) is the factor that a robust loss left of each weight.
+    """
 
     poses: Poses
     coefficients: Float[np.ndarray, "n k"]
-    objective: Float[np.ndarray, "n"]
-    converged: Bool[np.ndarray, "n"]
+    objective: Float[np.ndarray, " n"]
+    converged: Bool[np.ndarray, " n"]
+    pull: Float[np.ndarray, "n p"]
+    index: Int[np.ndarray, "n p"] | None = None
+    slip: Float[np.ndarray, "n 2 p"] | None = None
 
 
 def minimise(
-    points: FitPoints,
-    targets: Float[np.ndarray, "n p 2"],
-    weights: Float[np.ndarray, "n p"],
-    noise_px: Float[np.ndarray, "n"],
-    start: Poses,
-    *,
-    loss: Loss,
-    loss_width: float,
-    max_steps: int,
-    step_tolerance: float,
+    problem: FitProblem, start: Poses, options: SolverOptions, coefficients: Float[np.ndarray, "n k"] | None = None
 ) -> Minimum:
     """Minimise E of the module's docstring for n faces at once; a face that has arrived leaves the batch.
 
-    targets (n p 2) in pixels, y up, finite; weights (n p) ≥ 0; `loss_width` in noise standard deviations. A face has
-    arrived when its step is below `step_tolerance` (radians, relative scale, shift relative to the face's radius), or
-    promises no change of the objective beyond rounding.
+    A face has arrived when its next step will be below `step_tolerance` (radians, relative scale, shift relative to the
+    face's radius, hundredths of a coefficient's standard deviation), as the last two let expect, or when the objective
+    did not fall beyond rounding. `coefficients`
+    (default: zero, the mean face) belong to the start; without them contour points are left out of the first steps.
     """
-    n, n_modes = len(targets), points.design.shape[1]
-    eliminated = _Dual if 2 * len(points.mean) <= n_modes else _Primal
-    q = _squared_residuals(targets, points.mean.T, start, noise_px)
-    width = np.full(n, loss_width)
-    if loss != "squares":
-        width = np.maximum(width, [np.sqrt(np.median(row[w > 0])) for row, w in zip(q, weights, strict=True)])
-    pull = _loss_slope(q, width, loss)
-    poses = Poses(start.scale.copy(), start.rotation.copy(), start.translation.copy())
-    coefficients, objective = np.zeros((n, n_modes)), np.full(n, np.inf)
-    normal, gradient = np.zeros((n, 6, 6)), np.zeros((n, 6))
-    damping, converged = np.full(n, _FIRST_DAMPING), np.zeros(n, bool)
-
-    active, trial = np.arange(n), start
-    for _ in range(max_steps + 1):
-        root_weights = np.sqrt(weights[active] * pull[active]) / noise_px[active, None]
-        here = _linearise(eliminated, points, targets[active], root_weights, trial)
-        q = _squared_residuals(targets[active], here.shapes, trial, noise_px[active])
-        prior = (here.coefficients**2).sum(axis=1)
-        reached = (weights[active] * _loss_value(q, width[active], loss)).sum(axis=1) + prior
-
-        before = objective[active]
-        better = reached <= before * (1 + _ROUNDING)
-        won = active[better]
-        poses.put(won, trial.of(better))
-        coefficients[won], normal[won], gradient[won] = (
-            here.coefficients[better],
-            here.normal[better],
-            here.gradient[better],
-        )
-        if loss != "squares":
-            width[won] = np.maximum(loss_width, width[won] / 2)
-            pull[won] = _loss_slope(q[better], width[won], loss)
-        objective[won] = (weights[won] * _loss_value(q[better], width[won], loss)).sum(axis=1) + prior[better]
-        damping[active] = np.where(better, np.maximum(damping[active] / 10, _LEAST_DAMPING), damping[active] * 10)
-
-        step = _damped_step(normal[active], gradient[active], damping[active])
-        shift = np.abs(step[:, 4:]).max(axis=1) / (poses.scale[active] * points.radius)
-        length = np.maximum(np.abs(step[:, :4]).max(axis=1), shift)
-        in_vain = (step * gradient[active]).sum(axis=1) < _ROUNDING * objective[active]
-        arrived = ((length < step_tolerance) | in_vain) & (damping[active] < 1)
-        if loss != "squares":  # reweighting moves the coefficients even where the pose stands still
-            arrived &= (width[active] == loss_width) & (np.abs(before - reached) < _STEADY * reached)
-        converged[active[arrived]] = True
-        going = ~arrived & (damping[active] < _MOST_DAMPING)
-        active, step = active[going], step[going]
+    faces = _Faces(problem, start, options, coefficients)
+    first_march = 0 if coefficients is not None else _STEPS_BEFORE_MARCHING
+    active = np.arange(len(problem.targets))
+    for number in range(options.max_steps):
+        steady = np.ones(len(active), dtype=bool)
+        if problem.contour is not None:
+            if first_march <= number < first_march + _MARCHES:
+                moving = active[~faces.settled[active]]
+                if len(moving):
+                    faces.march(moving)
+            steady = faces.settled[active] | (number >= first_march + _MARCHES)
+        active = faces.step(active, steady)
         if len(active) == 0:
             break
-        trial = poses.of(active).moved(step)
-    return Minimum(poses, coefficients, objective, converged)
+    return faces.minimum()
 
 
-@dataclass(frozen=True, slots=True)
-class _Linearised:
-    coefficients: np.ndarray  # (n k) optimal for the pose, in standard deviations
-    shapes: np.ndarray  # (n 3 p) the points they give
-    normal: np.ndarray  # (n 6 6) J̃ᵀ·K⁻¹·J̃
-    gradient: np.ndarray  # (n 6) J̃ᵀ·a: minus half the gradient of E with respect to the pose
+@dataclass
+class _Faces:
+    """All faces of a problem on their way down; arrays are overwritten row by row."""
+
+    problem: FitProblem
+    start: Poses
+    options: SolverOptions
+    given: np.ndarray | None
+    poses: Poses = field(init=False)
+    coefficients: np.ndarray = field(init=False)  # (n k)
+    shapes: np.ndarray = field(init=False)  # (n 3 p)
+    weights: np.ndarray = field(init=False)  # (n p) without the contour until it marches
+    width: np.ndarray = field(init=False)  # (n,) of the loss
+    pull: np.ndarray = field(init=False)  # (n p) slope of the loss
+    objective: np.ndarray = field(init=False)
+    damping: np.ndarray = field(init=False)
+    converged: np.ndarray = field(init=False)
+    size: np.ndarray = field(init=False)  # of the step before; infinite where it was none
+    marched: np.ndarray = field(init=False)  # whether the contour points have been on the contour
+    settled: np.ndarray = field(init=False)  # whether they stay where they are
+    index: np.ndarray | None = field(init=False, default=None)
+    slip: np.ndarray | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        problem, options = self.problem, self.options
+        n, p = problem.weights.shape
+        everybody = np.arange(n)
+        self.poses = self.start.copy()
+        self.coefficients = np.zeros((n, problem.points.n_modes)) if self.given is None else self.given.copy()
+        self.weights = problem.weights
+        if problem.contour is not None:
+            self.index, self.slip = np.tile(np.arange(p), (n, 1)), np.zeros((n, 2, p))
+            if self.given is None:
+                inner = problem.weights.copy()
+                inner[:, problem.contour.landmarks] = 0.0
+                enough = (inner > 0).sum(axis=1) >= _LEAST_INNER_POINTS
+                self.weights = np.where(enough[:, None], inner, problem.weights)
+        self.shapes = problem.points.shapes(self.coefficients, self.index)
+        self.width, self.pull = np.full(n, options.loss_width), np.ones((n, p))
+        self.objective, self.damping = np.full(n, np.inf), np.full(n, _FIRST_DAMPING)
+        self.converged, self.size = np.zeros(n, dtype=bool), np.full(n, np.inf)
+        self.marched, self.settled = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+        q, inside = self._squares(everybody, self.poses, self.shapes)
+        if options.loss != "squares":
+            medians = [np.sqrt(np.median(row[w > 0])) for row, w in zip(q, self.weights, strict=True)]
+            self.width = np.maximum(self.width, medians)
+        self._judge(everybody, q, inside)
+
+    # ------------------------------------------------------------------------------------------ one round
+
+    def march(self, active: np.ndarray) -> None:
+        """Put the contour points of some faces on the visible contour."""
+        problem = self.problem
+        if problem.contour is None or problem.slip is None or self.index is None or self.slip is None:
+            return
+        self.weights = problem.weights
+        self.index[active], self.slip[active] = problem.contour.march(
+            self.poses.of(active), self.coefficients[active], problem.targets[active], problem.slip[active]
+        )
+        self.shapes[active] = problem.points.shapes(self.coefficients[active], self.index[active])
+        self._judge(active, *self._squares(active, self.poses.of(active), self.shapes[active]))
+        self.marched[active] = True
+
+    def step(self, active: np.ndarray, steady: np.ndarray) -> np.ndarray:
+        """One step of the active faces; returns those that go on. Only `steady` ones may arrive."""
+        options, points = self.options, self.problem.points
+        index = self._index_of(active)
+        step, coefficients = self._solve(active, index)
+        trial = self.poses.of(active).moved(step)
+        shapes = points.shapes(coefficients, index)
+        q, inside = self._squares(active, trial, shapes)
+        reached = self._objective(active, q, inside, coefficients, trial)
+
+        before = self.objective[active]
+        rounding = _ROUNDING * (1 + np.abs(reached))
+        better = reached <= before + rounding
+        shift = np.abs(step[:, 4:6]).max(axis=1) / (self.poses.scale[active] * points.radius)
+        length = np.maximum(np.abs(step[:, :4]).max(axis=1), shift)
+        bend = np.abs(coefficients - self.coefficients[active]).max(axis=1) * _BEND
+        size = np.maximum(length, bend)
+        ahead = size * np.clip(size / self.size[active], _LEAST_RATE, 1.0)  # how large the next step will be
+        with np.errstate(invalid="ignore"):  # a start behind a perspective camera has no finite objective
+            in_vain = np.abs(before - reached) <= rounding
+        arrived = ((ahead < options.step_tolerance) | in_vain) & better
+        if options.loss != "squares":  # reweighting moves the coefficients even where the pose stands still
+            with np.errstate(invalid="ignore"):
+                arrived &= (self.width[active] == options.loss_width) & (
+                    np.abs(before - reached) < _STEADY * np.abs(reached)
+                )
+        arrived = self._for_all_images(arrived & steady, active, np.logical_and)
+
+        won = active[better]
+        self.poses.put(won, trial.of(better))
+        self.coefficients[won], self.shapes[won] = coefficients[better], shapes[better]
+        if options.loss != "squares":
+            self.width[won] = np.maximum(options.loss_width, self.width[won] / 2)
+        self._judge(won, q[better], inside[better])
+        damping = self.damping[active]
+        self.damping[active] = np.where(better, np.maximum(damping / 10, _LEAST_DAMPING), damping * 10)
+        self.size[active] = np.where(better, size, np.inf)
+        quiet = self.marched[active] & better & (length < _SETTLED_STEP)
+        self.settled[active] |= self._for_all_images(quiet, active, np.logical_and)
+
+        self.converged[active[arrived]] = True
+        return active[~arrived & (self.damping[active] < _MOST_DAMPING)]
+
+    def _solve(self, active: np.ndarray, index: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Step and coefficients of the active faces."""
+        problem, points = self.problem, self.problem.points
+        equations = self._equations(active)
+        coefficients = self.coefficients[active]
+        if problem.person is not None:
+            person = problem.person[active]
+            return shared_step(points, index, equations, coefficients, person, problem.n_identity)
+        if 2 * equations.residual.shape[2] > points.n_modes:
+            return primal_step(points, index, equations, coefficients)
+        single = stiffness(points, index, equations.rows) < MOST_STIFF
+        step, new = np.empty((len(active), equations.jacobian.shape[1])), np.empty_like(coefficients)
+        for chosen in (single, ~single):
+            if chosen.any():
+                step[chosen], new[chosen] = dual_step(
+                    points,
+                    None if index is None else index[chosen],
+                    equations if chosen.all() else equations.of(chosen),
+                    coefficients[chosen],
+                    in_single_precision=chosen is single,
+                )
+        return step, new
+
+    def minimum(self) -> Minimum:
+        """The faces as they are now."""
+        return Minimum(self.poses, self.coefficients, self.objective, self.converged, self.pull, self.index, self.slip)
+
+    # ------------------------------------------------------------------------------------------ what it is made of
+
+    def _equations(self, active: np.ndarray) -> StepEquations:
+        problem, with_focal = self.problem, self.problem.log_focal is not None
+        poses = self.poses.of(active)
+        here = poses.linearise(self.shapes[active], with_focal=with_focal)
+        root_weights = np.sqrt(self.weights[active] * self.pull[active]) / problem.noise_px[active, None]
+        whitened = [
+            _squeezed(part, self._slip_of(active)) * root_weights.reshape(len(active), *[1] * (part.ndim - 2), -1)
+            for part in (
+                here.rows.transpose(0, 2, 1, 3),
+                here.jacobian,
+                (problem.targets[active] - here.points_px)[:, None],
+            )
+        ]
+        prior, gradient = np.zeros(here.jacobian.shape[1]), np.zeros(here.jacobian.shape[:2])
+        if problem.determined is not None:
+            gradient[:, 3] = -problem.determined[active]
+        if problem.log_focal is not None:
+            prior[6] = FOCAL_SPREAD**-2
+            gradient[:, 6] = (problem.log_focal[active] + np.log(poses.inverse_focal)) * prior[6]
+        rows = np.ascontiguousarray(whitened[0].transpose(0, 2, 1, 3))
+        return StepEquations(rows, whitened[1], whitened[2][:, 0], self.damping[active], prior, gradient)
+
+    def _squares(self, faces: np.ndarray, poses: Poses, shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """q = ‖S·(u − π(X))‖² / σ² of every point (n p), and which faces lie before the camera."""
+        places, inside = poses.project(shapes)
+        residual = _squeezed((self.problem.targets[faces] - places)[:, None], self._slip_of(faces))[:, 0]
+        return (residual**2).sum(axis=1) / self.problem.noise_px[faces, None] ** 2, inside
+
+    def _objective(
+        self, faces: np.ndarray, q: np.ndarray, inside: np.ndarray, coefficients: np.ndarray, poses: Poses
+    ) -> np.ndarray:
+        """E of every face, or of the person it shows."""
+        problem = self.problem
+        value = (self.weights[faces] * loss_value(q, self.width[faces], self.options.loss)).sum(axis=1)
+        value = np.where(inside, value, np.inf) + (coefficients[:, problem.n_identity :] ** 2).sum(axis=1)
+        if problem.log_focal is not None:
+            value += ((problem.log_focal[faces] + np.log(poses.inverse_focal)) / FOCAL_SPREAD) ** 2
+        if problem.determined is not None and problem.log_scale is not None:
+            value += 2 * problem.determined[faces] * (np.log(poses.scale) - problem.log_scale[faces])
+        of_identity = (coefficients[:, : problem.n_identity] ** 2).sum(axis=1)
+        return self._for_all_images(value, faces, np.add) + of_identity
+
+    def _judge(self, faces: np.ndarray, q: np.ndarray, inside: np.ndarray) -> None:
+        """Weigh the residuals, and measure the objective, of faces as they are now."""
+        if self.options.loss != "squares":
+            self.pull[faces] = loss_slope(q, self.width[faces], self.options.loss)
+        poses = self.poses.of(faces)
+        self.objective[faces] = self._objective(faces, q, inside, self.coefficients[faces], poses)
+
+    def _for_all_images(self, values: np.ndarray, faces: np.ndarray, combine: np.ufunc) -> np.ndarray:
+        """What holds for each image, combined over the images of a person and given to each of them."""
+        if self.problem.person is None:
+            return values
+        _, person = np.unique(self.problem.person[faces], return_inverse=True)
+        combined = np.full(person.max(initial=-1) + 1, combine.identity, dtype=values.dtype)
+        combine.at(combined, person, values)
+        return combined[person]
+
+    def _index_of(self, faces: np.ndarray) -> np.ndarray | None:
+        return None if self.index is None else self.index[faces]
+
+    def _slip_of(self, faces: np.ndarray) -> np.ndarray | None:
+        return None if self.slip is None else self.slip[faces]
 
 
-def _linearise(
-    eliminated: type[_Dual] | type[_Primal],
-    points: FitPoints,
-    targets: np.ndarray,
-    root_weights: np.ndarray,
-    poses: Poses,
-) -> _Linearised:
-    """Optimal coefficients of the given poses, and the normal equations of the next step."""
-    n, p = root_weights.shape
-    plane = poses.plane
-    system = eliminated(points, plane, root_weights)
-    residual = targets.transpose(0, 2, 1) - plane @ points.mean.T - poses.translation[:, :, None]  # (n 2 p)
-    a, coefficients = system.optimum((residual * root_weights[:, None]).reshape(n, 2 * p))
-    shapes = points.mean.T + (coefficients @ points.design.T).reshape(n, 3, p)
-
-    x, y, z = (poses.scale[:, None, None] * (poses.rotation @ shapes)).transpose(1, 0, 2)
-    jacobian = np.zeros((n, 6, 2, p))
-    jacobian[:, 1, 0], jacobian[:, 2, 0], jacobian[:, 3, 0], jacobian[:, 4, 0] = z, -y, x, 1.0
-    jacobian[:, 0, 1], jacobian[:, 2, 1], jacobian[:, 3, 1], jacobian[:, 5, 1] = -z, x, y, 1.0
-    jacobian = (jacobian * root_weights[:, None, None]).reshape(n, 6, 2 * p)
-    return _Linearised(coefficients, shapes, system.normal(jacobian), (jacobian @ a[:, :, None])[:, :, 0])
-
-
-def _squared_residuals(targets: np.ndarray, shapes: np.ndarray, poses: Poses, noise_px: np.ndarray) -> np.ndarray:
-    """q = ‖u − P·X − t‖² / σ² of every point (n p)."""
-    residual = targets.transpose(0, 2, 1) - poses.plane @ shapes - poses.translation[:, :, None]
-    return (residual**2).sum(axis=1) / noise_px[:, None] ** 2
-
-
-def _damped_step(normal: np.ndarray, gradient: np.ndarray, damping: np.ndarray) -> np.ndarray:
-    diagonal = np.diagonal(normal, axis1=1, axis2=2)
-    floor = (
-        1e-14 * diagonal.max(axis=1, keepdims=True) + 1e-300
-    )  # a direction that no point sees must not divide by zero
-    damped = normal + (damping[:, None] * diagonal + floor)[:, :, None] * np.eye(6)
-    return np.linalg.solve(damped, gradient[:, :, None])[:, :, 0]
-
-
-def _loss_value(q: np.ndarray, width: np.ndarray, loss: Loss) -> np.ndarray:
-    """ρ(q) with ρ'(0) = 1; `width` in noise standard deviations."""
-    b = width[:, None]
-    if loss == "huber":
-        return np.where(q <= b**2, q, 2 * b * np.sqrt(q) - b**2)
-    if loss == "geman_mcclure":
-        return q / (1 + q / b**2)
-    return q
-
-
-def _loss_slope(q: np.ndarray, width: np.ndarray, loss: Loss) -> np.ndarray:
-    """ρ'(q): the factor by which a point's weight is reduced."""
-    b = width[:, None]
-    if loss == "huber":
-        return b / np.maximum(b, np.sqrt(q))
-    if loss == "geman_mcclure":
-        return (1 + q / b**2) ** -2
-    return np.ones_like(q)
+def _squeezed(vectors: np.ndarray, slip: np.ndarray | None) -> np.ndarray:
+    """S·v = v − slip·(slipᵀ·v) of image vectors (n m 2 p)."""
+    if slip is None:
+        return vectors
+    along = (vectors * slip[:, None]).sum(axis=2, keepdims=True)
+    return vectors - slip[:, None] * along

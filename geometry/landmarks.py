@@ -1,6 +1,17 @@
-"""The 68-point iBUG scheme: groups, and which point becomes which in a mirrored picture. Indices are zero-based."""
+"""Landmark schemes: the 68 iBUG points and the lists derived from them. Indices are zero-based.
+
+Of each scheme this module knows where its points lie on a model, which become which in a mirrored picture, and which
+slide along the face's contour when the head turns. Models themselves know the 68 points only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from jaxtyping import Float, Int
+
+from geometry.morphable_model import REGION_NAMES, MorphableModel, SurfacePoints
 
 N_LANDMARKS = 68
 
@@ -34,3 +45,132 @@ def _mirror_permutation() -> np.ndarray:
 MIRROR = _mirror_permutation()
 """``landmarks_of_mirrored_picture = mirrored_landmarks[MIRROR]``: after x' = w − 1 − x every point needs its new name."""
 MIRROR.setflags(write=False)
+
+# Two places beyond the 68 that AFLW's scheme needs; they stand after the 68 in the members of a scheme.
+RIGHT_EAR_LOBE, LEFT_EAR_LOBE = 68, 69
+_MIRROR_OF_PLACES = np.append(MIRROR, [LEFT_EAR_LOBE, RIGHT_EAR_LOBE])
+
+
+@dataclass(frozen=True)
+class LandmarkScheme:
+    """A list of landmarks, each the mean of up to three of the 68 iBUG points (and of AFLW's two ear lobes).
+
+    members[p]   the places whose mean is point p, mostly one: 0 … 67, :data:`RIGHT_EAR_LOBE`, :data:`LEFT_EAR_LOBE`
+    """
+
+    name: str
+    members: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        """Refuse places that do not exist, and points whose mirror image is not in the list."""
+        for point, places in enumerate(self.members):
+            if not 1 <= len(places) <= 3 or not all(0 <= place <= LEFT_EAR_LOBE for place in places):
+                raise ValueError(
+                    f"point {point} of {self.name} is the mean of places {list(places)}; "
+                    f"one to three are expected, of 0 to {LEFT_EAR_LOBE}, counted from zero"
+                )
+        _ = self.mirror
+
+    def __len__(self) -> int:
+        """How many points there are."""
+        return len(self.members)
+
+    @cached_property
+    def mirror(self) -> Int[np.ndarray, " p"]:
+        """``points_of_mirrored_picture = mirrored_points[scheme.mirror]``, as :data:`MIRROR` for the 68."""
+        index_of = {frozenset(places): index for index, places in enumerate(self.members)}
+        mirror = [index_of.get(frozenset(_MIRROR_OF_PLACES[list(places)].tolist())) for places in self.members]
+        if None in mirror:
+            raise ValueError(f"point {mirror.index(None)} of {self.name} has no counterpart on the other side")
+        return np.array(mirror)
+
+    @cached_property
+    def jaw(self) -> dict[int, int]:
+        """The points that slide along the contour: which of them is which of the 17 jaw points. A chin alone does not."""
+        jaw = {p: places[0] for p, places in enumerate(self.members) if len(places) == 1 and places[0] < JAW.stop}
+        return jaw if len(jaw) > 1 else {}
+
+    def points(self, model: MorphableModel) -> SurfacePoints:
+        """Where the points lie on `model`.
+
+        Raises ValueError for ear lobes on a model without a region "ears".
+        """
+        vertices = model.landmark_vertices
+        if any(place >= N_LANDMARKS for places in self.members for place in places):
+            vertices = np.append(vertices, _ear_lobes(model, self.name))
+        corners = np.array([vertices[list((places * 3)[:3])] for places in self.members], dtype=np.int32)
+        weights = np.array([[1 / len(places)] * len(places) + [0.0] * (3 - len(places)) for places in self.members])
+        return SurfacePoints(corners, weights)
+
+    def of_68(self, landmarks: Float[np.ndarray, "*n 68 d"]) -> Float[np.ndarray, "*n p d"]:
+        """This scheme's points from the 68, by the same means; ear lobes, which the 68 lack, are NaN."""
+        places = np.concatenate([landmarks, np.full((*landmarks.shape[:-2], 2, landmarks.shape[-1]), np.nan)], axis=-2)
+        return np.stack([places[..., list(members), :].mean(axis=-2) for members in self.members], axis=-2)
+
+
+def _ear_lobes(model: MorphableModel, scheme_name: str) -> np.ndarray:
+    """The lowest vertex of each ear in the mean shape, the subject's right (−x) first."""
+    ears = np.flatnonzero(model.regions == REGION_NAMES.index("ears"))
+    x, y = model.mean_shape[ears, 0], model.mean_shape[ears, 1]
+    if not ((x < 0).any() and (x > 0).any()):
+        raise ValueError(
+            f"{scheme_name} has points on the ear lobes, and {model.name} has no ears; "
+            "take aflw-19, which leaves them out, or give surface points of your own"
+        )
+    right = ears[np.argmin(np.where(x < 0, y, np.inf))]
+    left = model.mirror[right] if model.mirror is not None else ears[np.argmin(np.where(x > 0, y, np.inf))]
+    return np.array([right, left])
+
+
+def _single(places: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    return tuple((int(place),) for place in places)
+
+
+_68 = range(N_LANDMARKS)
+_WITHOUT_INNER_CORNERS = [point for point in _68 if point not in (60, 64)]
+
+# AFLW's order (Köstinger et al. 2011): "left" there is the viewer's left. Brows, eyes' corners, nose tip and mouth corners are
+# points of the 68. Approximate are the pupils (between the lids), the centre of the mouth (between the inner lips), the
+# wings of the nose (the 68 mark the outer ends of the nostrils), the chin (the 68 mark its lowest point) and the ear lobes.
+_AFLW = (
+    (17,), (19,), (21,), (22,), (24,), (26,),  # brows: outer end, middle, inner end; inner end, middle, outer end
+    (36,), (37, 40), (39,), (42,), (44, 47), (45,),  # eyes: outer corner, pupil, inner corner; and back
+    (RIGHT_EAR_LOBE,), (31,), (30,), (35,), (LEFT_EAR_LOBE,),  # ear, wing of the nose, tip, wing, ear
+    (48,), (62, 66), (54,), (8,),  # corner of the mouth, its centre, corner; chin
+)  # fmt: skip
+
+SCHEMES = {
+    scheme.name: scheme
+    for scheme in (
+        LandmarkScheme("ibug-68", _single(_68)),
+        LandmarkScheme("3dfaw-66", _single(_WITHOUT_INNER_CORNERS)),
+        LandmarkScheme("inner-51", _single(range(17, N_LANDMARKS))),
+        LandmarkScheme("inner-49", _single(_WITHOUT_INNER_CORNERS[17:])),
+        LandmarkScheme("aflw-21", _AFLW),
+        LandmarkScheme("aflw-19", tuple(places for places in _AFLW if places[0] < N_LANDMARKS)),
+    )
+}
+"""The named schemes; "ibug-68" and "3dfaw-66" have a contour to march along."""
+
+
+def landmark_scheme(name: str) -> LandmarkScheme:
+    """The scheme of that name; ValueError with the list of names for another one."""
+    if name not in SCHEMES:
+        raise ValueError(f"there is no landmark scheme {name!r}; there are {', '.join(SCHEMES)}")
+    return SCHEMES[name]
+
+
+def visible_only(
+    landmarks_px: Float[np.ndarray, "*n p d"], visible: np.ndarray | None = None
+) -> Float[np.ndarray, "*n p d"]:
+    """Landmarks with the invisible ones as NaN, as a fit wants them.
+
+    `visible` (…, p) is AFLW's flag; without it a point is invisible where both coordinates are −1, as AFLW2000-3D's
+    `pt2d` stores them (in the file's own numbers, before anything is subtracted).
+    """
+    landmarks = np.array(landmarks_px, dtype=np.float64)
+    hidden = (landmarks[..., :2] == -1).all(axis=-1) if visible is None else ~np.asarray(visible, dtype=bool)
+    if hidden.shape != landmarks.shape[:-1]:
+        raise ValueError(f"visibility {hidden.shape} does not fit landmarks {landmarks.shape}: one flag a point")
+    landmarks[hidden] = np.nan
+    return landmarks

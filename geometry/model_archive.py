@@ -6,6 +6,7 @@ nothing until they are used, and once on a machine. `meta.json` in it holds form
 scheme and the model's fingerprint, which is taken from there: hashing on every open would cost more than the map.
 """
 
+import errno
 import io
 import json
 import math
@@ -13,7 +14,9 @@ import mmap
 import os
 import secrets
 import struct
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +33,18 @@ _ALIGNMENT = 64
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # of a zip member (PKWARE's APPNOTE 4.3.7)
 _EXTRA_HEADER = struct.Struct("<HH")
 _PADDING_ID = 0xD935  # the extra field that Android's zipalign pads with; readers skip it
+# What zipfile and NumPy raise for changed bytes, by where they lie.
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+    SyntaxError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+)
 _FIELDS = {
     "mean": "<f4",
     "identity_basis": "<f4",
@@ -85,14 +100,21 @@ def open_model(path: Path | str, *, verify: bool = False) -> DenseModel:
             with zipfile.ZipFile(file) as archive:
                 members = {member.filename: member for member in archive.infolist()}
                 meta = _checked_meta(path, archive, members)
-        except zipfile.BadZipFile as error:
+        except ModelFileError:
+            raise
+        except (*_BROKEN, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place before the file's beginning
+                raise
             raise ModelFileError(
                 f"{path.name} is not a whole model file ({error}): its {path.stat().st_size:,} bytes are cut short or "
                 "damaged; import the model again"
             ) from error
         mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
     arrays: dict[str, Any] = {name: _mapped_member(path, mapped, members.get(f"{name}.npy"), name) for name in _FIELDS}
-    model = DenseModel(name=meta["name"], licence=meta["licence"], **arrays)
+    try:
+        model = DenseModel(name=meta["name"], licence=meta["licence"], **arrays)
+    except (ValueError, TypeError) as error:
+        raise ModelFileError(f"{path.name} is damaged ({error}); import the model again") from error
     if verify:
         _verify(path, model, meta["fingerprint"])
     # Where functools.cached_property keeps what it computed.
@@ -192,7 +214,7 @@ def _mapped_member(path: Path, mapped: np.ndarray, member: zipfile.ZipInfo | Non
         if np.lib.format.read_magic(head) != (1, 0):
             raise ValueError("another version of the .npy format")
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(head)
-    except ValueError as error:
+    except _BROKEN as error:
         raise ModelFileError(f"{path.name}: {name} is not an array ({error}); import the model again") from error
     if dtype != np.dtype(_FIELDS[name]) or fortran_order:
         raise ModelFileError(f"{path.name}: {name} holds {dtype}, where the format has {_FIELDS[name]}; refused")

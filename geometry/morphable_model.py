@@ -192,6 +192,7 @@ class DenseModel(MorphableModel):
 
     @cached_property
     def fingerprint(self) -> str:
+        """32 hexadecimal digits over every table; an imported file states its own, and nothing is hashed again."""
         arrays = (
             self.mean, self.identity_basis, self.expression_basis, self.identity_stddevs, self.expression_stddevs,
             self.triangles, self.landmark_vertices, self.regions, self.closing_triangles, self.mirror, self.uv,
@@ -200,9 +201,11 @@ class DenseModel(MorphableModel):
 
     @property
     def mean_shape(self) -> Float32[np.ndarray, "v 3"]:
+        """The mean identity with the mean expression (mm)."""
         return self.mean
 
     def vertices(self, coefficients: Coefficients) -> Float32[np.ndarray, "*n v 3"]:
+        """Every vertex of the given faces (mm), by two dense products."""
         self.check(coefficients)
         flat = coefficients.identity.astype(np.float32) @ self.identity_basis
         flat += coefficients.expression.astype(np.float32) @ self.expression_basis
@@ -210,6 +213,8 @@ class DenseModel(MorphableModel):
         return flat.reshape(*flat.shape[:-1], -1, 3)
 
     def rows(self, points: SurfacePoints) -> LinearRows:
+        """The bases' rows at the points' corners, mixed."""
+
         def at_points(basis: np.ndarray) -> np.ndarray:  # (k, 3v) -> (p 3 k)
             corners = basis.reshape(len(basis), -1, 3)[:, points.corners].astype(np.float64)  # (k p 3 xyz)
             return np.einsum("kpcx,pc->pxk", corners, points.weights)

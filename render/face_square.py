@@ -46,7 +46,7 @@ class FaceSquare:
 
     @property
     def picture_from_photograph(self) -> Similarity2D:
-        """From pixels of the photograph to those of the picture: x' + ½ = scale · (x − left + ½), as pixels have area."""
+        """From the photograph's pixels to the picture's: x' + ½ = scale · (x − left + ½), since pixels have an area."""
         scale = self.size_px / self.side
         shift = (scale * (0.5 - self.left) - 0.5, scale * (0.5 - self.top) - 0.5)
         return Similarity2D.of(scale=scale, translation_px=shift)

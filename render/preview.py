@@ -153,7 +153,7 @@ def contact_sheet(
     """Samples with their panels, `across` in a row, each under its source id."""
     if not samples:
         raise ValueError("a contact sheet needs at least one sample")
-    blocks = [_titled(np.hstack(sample_panels(s, weight_mask, side=side)), str(s["source_id"])) for s in samples]
+    blocks = [titled(np.hstack(sample_panels(s, weight_mask, side=side)), str(s["source_id"])) for s in samples]
     blocks += [np.full_like(blocks[0], 255)] * (-len(blocks) % across)
     return np.vstack([np.hstack(blocks[i : i + across]) for i in range(0, len(blocks), across)])
 
@@ -165,8 +165,8 @@ def sample_sheet(
     flat = cv2.resize(color_values(ranks(weight_mask)), (side, side), interpolation=cv2.INTER_NEAREST)
     panels = [*sample_panels(sample, weight_mask, side=side), flat]
     titles = (*PANELS, "weight mask")
-    tiles = [_titled(panel, title) for panel, title in zip(panels, titles, strict=True)]
-    return _titled(np.vstack([np.hstack(tiles[:3]), np.hstack(tiles[3:])]), str(sample["source_id"]))
+    tiles = [titled(panel, title) for panel, title in zip(panels, titles, strict=True)]
+    return titled(np.vstack([np.hstack(tiles[:3]), np.hstack(tiles[3:])]), str(sample["source_id"]))
 
 
 def encode_png(picture: Picture) -> bytes:
@@ -177,7 +177,8 @@ def encode_png(picture: Picture) -> bytes:
     return data.tobytes()
 
 
-def _titled(picture: Picture, title: str) -> Picture:
+def titled(picture: Picture, title: str) -> Picture:
+    """The picture under a strip with its title."""
     strip = np.full((18, picture.shape[1], 3), 30, dtype=np.uint8)
     # OpenCV's font knows ASCII alone: accents go, other scripts become question marks.
     letters = "".join(c for c in unicodedata.normalize("NFKD", title) if not unicodedata.combining(c))

@@ -65,8 +65,8 @@ def shaded_view(
 
 
 _ADVICE = (
-    "shaded views need `pip install 'facefoundry[render]'` and EGL (Debian, Ubuntu: apt-get install libegl1 "
-    "libgl1-mesa-dri)"
+    "Shaded views need the render extra (in the checkout: `make setup`, or pip install -e '.[render]') and the system's "
+    "EGL (Debian, Ubuntu: apt-get install libegl1 libgl1 libgl1-mesa-dri)"
 )
 
 

@@ -20,8 +20,11 @@ _HOME = {
     "decode_photograph": "storage.images",
     "fingerprint_sources": "storage.sources",
     "open_dataset": "storage.dataset",
+    "open_photographs": "storage.photographs",
     "open_source": "storage.sources",
     "read_annotation": "storage.annotations",
+    "read_fit_file": "storage.fit_files",
+    "read_landmarks": "storage.landmark_files",
     "write_annotation": "storage.annotations",
 }
 

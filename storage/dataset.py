@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 from geometry.morphable_model import MorphableModel
 from storage.codes import FixedPoint
-from storage.decoding import Decode, decoder_of, find_model
+from storage.decoding import Decode, decoder_of, find_model, models_folder_of
 from storage.manifest import MANIFEST_KEY, DatasetManifest, Unpublished, read_manifest
 from storage.publish import LATEST_KEY, latest_version
 from storage.schema import DerivedTarget, Schema, Target
@@ -30,24 +30,31 @@ def open_dataset(path: str | Path, version: str | None = None) -> "ShardedDatase
     Raises Unpublished when there is nothing to read, DamagedObject when the manifest is not what was written,
     NewerFormat when a later program wrote it.
     """
+    return ShardedDataset(version_folder(path, version))
+
+
+def version_folder(path: str | Path, version: str | None = None) -> Path:
+    """The folder of that version, found as :func:`open_dataset` does; the manifest is not read."""
     folder = Path(path).absolute()
     if not folder.is_dir():
         raise Unpublished(f"{path} is not a folder; a data set is <out>/<name> or <out>/<name>/<version>")
     if (folder / MANIFEST_KEY).is_file():
         if version not in (None, folder.name):
             raise Unpublished(f"{path} is version {folder.name} itself, and version {version} was asked for")
-        return ShardedDataset(folder)
+        return folder
     versions = sorted(manifest.parent.name for manifest in folder.glob(f"*/{MANIFEST_KEY}"))
     if version is None and versions and not (folder / LATEST_KEY).is_file():
         raise Unpublished(f"{folder.name} does not say which version is the latest; name one of {', '.join(versions)}")
-    if version is not None or versions:
-        wanted = version or latest_version(LocalStore(folder))
-        if wanted not in versions:
-            raise Unpublished(
-                f"{folder.name} has no published version {wanted}; it has {', '.join(versions) or 'none'}"
-            )
-        folder = folder / wanted
-    return ShardedDataset(folder)
+    if version is None and not versions:
+        raise Unpublished(
+            f"{path} has no {MANIFEST_KEY}, and no folder in it has one: it is neither a data set nor a published "
+            "version of one. Give <out>/<name> or <out>/<name>/<version>; an interrupted build goes on where it stopped "
+            "when it is started again"
+        )
+    wanted = version or latest_version(LocalStore(folder))
+    if wanted not in versions:
+        raise Unpublished(f"{folder.name} has no published version {wanted}; it has {', '.join(versions) or 'none'}")
+    return folder / wanted
 
 
 class ShardedDataset(Sequence[Mapping[str, Any]]):
@@ -155,7 +162,7 @@ class ShardedDataset(Sequence[Mapping[str, Any]]):
         """The morphable model of the labels, from ``<out>/models`` or the built-in one. Raises MissingModel."""
         with self._lock:
             if self._model is None:
-                self._model = find_model(self.manifest.model, self.path.parent.parent / "models")
+                self._model = find_model(self.manifest.model, models_folder_of(self.path))
             return self._model
 
     def _read_stored(self, target: Target, slots: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ kilobyte where a materialised one stores a map, and a batch is decoded as one ma
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
@@ -42,27 +43,65 @@ class Decoder:
 
     needs: tuple[str, ...]
     prepare: Callable[[Constants], Decode]
+    needs_model: bool = False
 
 
 class MissingModel(FileNotFoundError):
     """The morphable model of a parametric data set is not at hand."""
 
 
+def models_folder_of(version_folder: Path) -> Path:
+    """Where the models of a version lie: ``<out>/models`` for ``<out>/<name>/<version>``."""
+    return version_folder.absolute().parent.parent / "models"
+
+
+def model_file_name(info: ModelInfo) -> str:
+    """The file in that folder that holds the model."""
+    return f"{info.fingerprint}.ffmodel.npz"
+
+
 def find_model(info: ModelInfo, models_folder: Path) -> MorphableModel:
     """The model of that fingerprint: the converted one in `models_folder`, or the built-in one.
 
-    Raises MissingModel, which says how to bring it, and ValueError for a file that holds another model.
+    A file is read in full when a process opens it for the first time: a damaged one would give maps that look right.
+    Raises MissingModel, which says how to bring it, and ValueError for a file that is damaged or holds another model.
     """
-    from geometry.models import load_model  # here, because reading stored targets alone needs no model
-
-    path = models_folder / f"{info.fingerprint}.ffmodel.npz"
+    path = models_folder / model_file_name(info)
     if path.is_file():
-        model = load_model(path)
-        if model.fingerprint != info.fingerprint:
-            raise ValueError(
-                f"{path.name} holds the model {model.fingerprint}, not that of its name: delete it and import it again"
-            )
-        return model
+        status = path.stat()
+        return _verified_model(path, info.fingerprint, (status.st_ino, status.st_size, status.st_mtime_ns))
+    return _built_in_model(info, models_folder)
+
+
+def check_model(info: ModelInfo, models_folder: Path, *, full: bool) -> None:
+    """Raise what :func:`find_model` would, of the file as it is now; without `full`, its contents are not read."""
+    path = models_folder / model_file_name(info)
+    if path.is_file():
+        _open_model(path, info.fingerprint, full=full)
+    else:
+        _built_in_model(info, models_folder)
+
+
+@lru_cache(maxsize=4)
+def _verified_model(path: Path, fingerprint: str, status: tuple[int, int, int]) -> MorphableModel:
+    return _open_model(path, fingerprint, full=True)
+
+
+def _open_model(path: Path, fingerprint: str, *, full: bool) -> MorphableModel:
+    from geometry.model_archive import open_model  # here, because reading stored targets alone needs no model
+
+    model = open_model(path, verify=full)
+    if model.fingerprint != fingerprint:
+        raise ValueError(
+            f"{path.name} holds the model {model.fingerprint}, not that of its name: delete it and import it again"
+        )
+    return model
+
+
+def _built_in_model(info: ModelInfo, models_folder: Path) -> MorphableModel:
+    from geometry.models import load_model
+
+    path = models_folder / model_file_name(info)
     built_in = load_model("built-in")
     if built_in.fingerprint == info.fingerprint:
         return built_in
@@ -104,7 +143,9 @@ def _prepare_coverage(constants: Constants) -> Decode:
 DECODERS: Mapping[str, Decoder] = MappingProxyType(
     {
         "position_map_from_parameters": Decoder(
-            needs=("identity", "expression", "crop_from_model", "mirrored"), prepare=_prepare_position_map
+            needs=("identity", "expression", "crop_from_model", "mirrored"),
+            prepare=_prepare_position_map,
+            needs_model=True,
         ),
         "coverage_of_atlas": Decoder(needs=(), prepare=_prepare_coverage),
     }

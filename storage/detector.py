@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from geometry.landmarks import N_LANDMARKS
 from storage.bad_sample import BadSample
 
-LICENCE = "detected by dlib's 68-point model, trained on 300-W: non-commercial use only"
+LICENCE = "landmarks detected by dlib's 68-point model, trained on 300-W: non-commercial use only"
 
 WEIGHTS_NAME = "shape_predictor_68_face_landmarks.dat"
 _INSTALLED = Path("/usr/share/dlib") / WEIGHTS_NAME  # where Debian's libdlib-data puts it

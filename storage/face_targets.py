@@ -20,7 +20,7 @@ def position_map_schema(
     source_id_bytes: int = 128,
 ) -> Schema:
     """Image, position map or its parameters, coverage, landmarks, coefficients, pose, crop, and where it is from."""
-    stored_map = () if maps == "parametric" else (_stored_position_map(map_size),)
+    stored_map = () if maps == "parametric" else (_stored_position_map(map_size, image_size),)
     derived_map = (_derived_position_map(map_size),) if maps == "parametric" else ()
     return Schema(
         targets=(
@@ -41,7 +41,16 @@ def position_map_schema(
     )
 
 
-def _stored_position_map(size: int) -> Target:
+def map_code(image_size: int) -> FixedPoint:
+    """The fixed-point code of crop coordinates: what lies outside a crop of twice the side lies twice as far out.
+
+    Up to 256 px: −256 … 767.96 px in steps of 1/64 px. Up to 512: twice the range in twice the step, and so on.
+    """
+    doubled = max(0, (image_size - 1).bit_length() - 8)
+    return FixedPoint(steps_per_unit=64 >> doubled, offset=256 << doubled)
+
+
+def _stored_position_map(size: int, image_size: int) -> Target:
     return Target(
         name="position_map",
         dtype="float32",
@@ -49,7 +58,7 @@ def _stored_position_map(size: int) -> Target:
         axes=("texel_row", "texel_column", "xyz"),
         unit="px",
         description="where each texel lies in the crop: x right, y down, z toward the viewer; 0 where not covered",
-        code=FixedPoint(),
+        code=map_code(image_size),
         compression="lz4_shuffle",
         channels_first=True,
     )

@@ -27,6 +27,8 @@ class FoundFolder:
     relative: str
     files: tuple[str, ...]
     """Regular files whose suffix was looked for, in code-point order."""
+    refused: tuple[str, ...]
+    """Names whose suffix was looked for, told to `reject`, since no regular file bears them."""
     other_names: frozenset[str]
     """Everything else but folders."""
 
@@ -41,7 +43,7 @@ def walk_folders(
 def _walk(
     folder: str, relative: str, depth: int, suffixes: frozenset[str], reject: Reject, passed_over: frozenset[str]
 ) -> Iterator[FoundFolder]:
-    files, subfolders, others = [], [], []
+    files, refused, subfolders, others = [], [], [], []
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
@@ -53,6 +55,7 @@ def _walk(
             if entry.is_file(follow_symlinks=False):
                 files.append(name)
             else:
+                refused.append(name)
                 _refuse(entry, relative, reject)
         elif entry.is_dir(follow_symlinks=False):
             if name.lower() not in passed_over:
@@ -61,7 +64,7 @@ def _walk(
             _refuse(entry, relative, reject)
         else:
             others.append(name)
-    yield FoundFolder(Path(folder), relative, tuple(files), frozenset(others))
+    yield FoundFolder(Path(folder), relative, tuple(files), tuple(refused), frozenset(others))
     for name in subfolders:
         if depth == _MAX_DEPTH:
             reject(relative + name, "source.depth", f"more than {_MAX_DEPTH} folders deep; give a folder nearer to it")
@@ -76,6 +79,11 @@ def _refuse(entry: os.DirEntry[str], relative: str, reject: Reject) -> None:
         reject(relative + entry.name, "file.not_regular", "a folder with the name of a file; rename it")
     else:
         reject(relative + entry.name, "file.not_regular", "a pipe, socket or device; remove it")
+
+
+def stems_of(names: Collection[str], suffixes: Collection[str]) -> frozenset[str]:
+    """The stems of those names that have one of the suffixes."""
+    return frozenset(stem for stem, suffix in map(split_suffix, names) if suffix in suffixes)
 
 
 def split_suffix(name: str) -> tuple[str, str]:

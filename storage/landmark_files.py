@@ -20,6 +20,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -29,11 +30,13 @@ from storage.annotations import landmarks_from_variables
 from storage.bad_sample import BadSample
 from storage.file_names import view_of_path
 from storage.folder_walk import split_suffix
+from storage.jpeg import write_atomically
 from storage.mat_child import MAX_FILE_BYTES
 from storage.mat_reader import MatReader, Variables, read_mat
 from storage.regular_files import read_regular_file
 
-LANDMARK_SUFFIXES = ("pts", "json", "mat")
+LandmarkSuffix = Literal["pts", "json", "mat"]
+LANDMARK_SUFFIXES: tuple[LandmarkSuffix, ...] = ("pts", "json", "mat")
 """What a landmark file's name ends in, in the order of preference."""
 
 MAX_LANDMARK_FILE_BYTES = MAX_FILE_BYTES
@@ -222,3 +225,12 @@ def _aflw_points(pt2d: np.ndarray) -> Landmarks:
     if not np.isfinite(points).all():
         raise BadSample("param.nonfinite", "pt2d holds NaN or infinity; invisible points are −1 in AFLW's files")
     return checked_landmarks(visible_only(points) - 1.0, _N_AFLW)
+
+
+# ------------------------------------------------------------------------------------------------------- writing
+
+
+def write_pts(path: str | os.PathLike[str], landmarks_px: Float[np.ndarray, "p 2"]) -> None:
+    """Write points (pixels counted from zero, NaN: missing) as 300W does, counted from one."""
+    rows = "".join(f"{x:.6f} {y:.6f}\n" for x, y in (landmarks_px + 1.0).tolist())
+    write_atomically(Path(path), f"version: 1\nn_points: {len(landmarks_px)}\n{{\n{rows}}}\n".encode())

@@ -255,7 +255,7 @@ def read_manifest(store: Store) -> DatasetManifest:
         data = store.get(MANIFEST_KEY)
     except MissingObject:
         raise Unpublished(
-            f"{store!r} has no {MANIFEST_KEY}: it is not a published version. An interrupted build goes on where it "
+            f"{store} has no {MANIFEST_KEY}: it is not a published version. An interrupted build goes on where it "
             "stopped when it is started again"
         ) from None
     try:

@@ -35,6 +35,7 @@ Variables = dict[str, np.ndarray]
 
 TIMEOUT_S = 10.0
 _START_TIMEOUT_S = 60.0
+_MAX_STARTS = 3  # in a row without a ready child: one may be killed, three have a common cause
 _PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 _COMMAND = (
     sys.executable,
@@ -78,6 +79,7 @@ class MatReader:
         self._timeout_s = timeout_s
         self._command = tuple(command)
         self._child: _Child | None = None
+        self._failed_starts = 0
         self._owner = os.getpid()
         self._pending: deque[_Request] = deque()
         self._results: list[Variables | BadSample | None] = []
@@ -199,6 +201,7 @@ class MatReader:
                 if payload != READY:
                     return False
                 child.ready = True
+                self._failed_starts = 0
                 continue
             if not self._pending:
                 return False
@@ -242,9 +245,14 @@ class MatReader:
         child.stop()
         status = child.process.returncode
         if not child.ready:
+            self._failed_starts += 1
+            if self._failed_starts < _MAX_STARTS:  # killed from outside, perhaps for want of memory
+                self._start()
+                return
+            self._failed_starts = 0
             self.close()
             raise RuntimeError(
-                f"the process that reads annotation files does not start (exit status {status}): "
+                f"the process that reads annotation files does not start (exit status {status}, {_MAX_STARTS} attempts): "
                 f"{' '.join(self._command)}\n{said.decode(errors='replace')[-2000:]}"
             )
         suspect.failures += 1

@@ -33,6 +33,7 @@ from storage.folder_walk import (
     composed,
     displayed,
     split_suffix,
+    stems_of,
     walk_folders,
 )
 from storage.images import MAX_IMAGE_FILE_BYTES, decode_image, decode_photograph
@@ -144,6 +145,7 @@ class _Listing:
         self.detect = detect
         self.items: list[Photograph] = []
         self.rejected: list[Rejected] = []
+        self.refused_pictures: set[str] = set()
 
     def reject(self, name: str, code: str, reason: str) -> None:
         """Keep the reason why something was left out."""
@@ -151,6 +153,7 @@ class _Listing:
 
     def pictures(self, folder: FoundFolder) -> dict[str, str]:
         """The folder's pictures by their stems, as paths from the root: one for each stem."""
+        self.refused_pictures.update(composed(folder.relative + name) for name in folder.refused)
         by_stem: dict[str, list[str]] = {}
         for name in folder.files:
             stem, suffix = split_suffix(name)
@@ -167,6 +170,9 @@ class _Listing:
 
     def take_with_files_beside(self, folder: FoundFolder) -> None:
         """Take in the pictures of one folder, each with the landmark file of its stem."""
+        # What was refused was told already; its other half lacks nothing that has not been named.
+        refused_images = stems_of(folder.refused, (*IMAGE_SUFFIXES, *_UNREAD_SUFFIXES))
+        refused_landmarks = stems_of(folder.refused, LANDMARK_SUFFIXES)
         beside: dict[str, list[str]] = {}
         for name in folder.files:
             stem, suffix = split_suffix(name)
@@ -178,11 +184,11 @@ class _Listing:
                 self._reject_extras(folder, names[0], names[1:])
                 origin: Origin = LANDMARK_SUFFIXES[_landmark_rank(names[0])]
                 self._add(folder.relative + stem, image, origin, landmarks=folder.relative + names[0])
-            else:
+            elif self.detect or stem not in refused_landmarks:
                 self._add_without_landmarks(folder.relative + stem, image, "beside it")
         for stem, names in beside.items():
             for name in names:
-                if split_suffix(name)[1] != "json":
+                if split_suffix(name)[1] != "json" and stem not in refused_images:
                     self.reject(folder.relative + stem, "source.no_image", f"there is no {stem}.jpg beside {name}")
 
     def take_table(self, images: Sequence[str], table: Sequence[TableRow]) -> None:
@@ -199,6 +205,8 @@ class _Listing:
             named.add((name, row.face))
             if isinstance(row.landmarks_px, BadSample):
                 self.reject(_row_id(name, row.face), row.landmarks_px.code, row.landmarks_px.sentence)
+            elif name in self.refused_pictures:  # told already
+                continue
             elif name not in by_name:
                 self.reject(
                     _row_id(name, row.face), "source.no_image", "the table names it, and there is no such picture"

@@ -32,11 +32,12 @@ from storage.manifest import (
     table_digests,
 )
 from storage.phases import Phase, reach
-from storage.store import DamagedObject, LocalStore, MissingObject, Store
+from storage.store import DamagedObject, LocalStore, MissingObject, Store, is_key
 from storage.zarr_format import ChunkFormat, group_metadata, table_key, table_metadata
 
 LATEST_KEY = "latest"
 _PIECE = 8 << 20
+_THREADS = 4
 
 
 class AlreadyBuilding(RuntimeError):
@@ -92,8 +93,9 @@ def start_version(store: Store, plan: DatasetPlan, tables: Mapping[str, np.ndarr
     """Write what is constant in a version: the arrays' metadata and the tables that every sample shares.
 
     `tables` are small constant arrays (the atlas raster, a weight mask), each one chunk at ``tables/<name>``. Doing it
-    again changes nothing, and in a published version nothing is ever written. Raises ValueError for tables that are not
-    the plan's.
+    again changes nothing, and in a published version nothing is ever written. A damaged manifest is removed: it would
+    publish nothing, and stand in the way for good. So only the holder of the builders' lock may call this. Raises
+    ValueError for tables that are not the plan's, and NewerFormat for a manifest of a later program.
     """
     reach(Phase.PLAN, plan.version)
     if table_digests(tables or {}) != plan.tables:
@@ -101,8 +103,13 @@ def start_version(store: Store, plan: DatasetPlan, tables: Mapping[str, np.ndarr
             f"the tables {sorted(tables or {})} are not the ones that the plan was made for ({sorted(plan.tables)}); "
             "give the plan table_digests(tables)"
         )
-    if is_published(store, plan):
-        return
+    try:
+        if read_manifest(store).fingerprint == plan.fingerprint:
+            return
+    except Unpublished:
+        pass
+    except DamagedObject:
+        store.delete(MANIFEST_KEY)
     for key, data in _constant_objects(plan, tables or {}):
         if not _holds(store, key, data):
             store.put(key, data)
@@ -110,17 +117,38 @@ def start_version(store: Store, plan: DatasetPlan, tables: Mapping[str, np.ndarr
 
 def finished_shards(store: Store, plan: DatasetPlan, *, full: bool = False) -> dict[int, Receipt]:
     """The receipts to believe, by shard: right plan, right objects, of the right size (and digest, with `full`)."""
-    receipts = {}
     fingerprint = plan.fingerprint
-    for shard in range(plan.n_shards):
+
+    def believed(shard: int) -> Receipt | None:
         try:
             receipt = _read_receipt(store, plan, fingerprint, shard)
             for info in receipt.objects:
                 _check_object(store, info, full=full)
         except (MissingObject, DamagedObject):
-            continue
-        receipts[shard] = receipt
-    return receipts
+            return None
+        return receipt
+
+    with ThreadPoolExecutor(_THREADS if full else 1) as pool:
+        receipts = enumerate(pool.map(believed, range(plan.n_shards)))
+        return {shard: receipt for shard, receipt in receipts if receipt is not None}
+
+
+def forget_damaged(store: Store, plan: DatasetPlan) -> list[int]:
+    """Read every object in full, delete the receipts of shards that are not as promised; the shards to make again.
+
+    For a version that is not published, or no longer: of a published one the manifest goes first, since nothing in it
+    may change. Raises ValueError where the manifest is still there.
+    """
+    if MANIFEST_KEY in store.list(MANIFEST_KEY):
+        raise ValueError(
+            f"{store} is published, and a published version never changes: remove its {MANIFEST_KEY} first, and it is "
+            "an unfinished one that can be mended"
+        )
+    whole = finished_shards(store, plan, full=True)
+    lost = [shard for shard in range(plan.n_shards) if shard not in whole]
+    for shard in lost:
+        store.delete(receipt_key(shard))
+    return lost
 
 
 def draft_manifest(
@@ -128,7 +156,8 @@ def draft_manifest(
 ) -> DatasetManifest:
     """The manifest as the receipts promise it, written nowhere: to look at the data before it is published.
 
-    Raises MissingObject or DamagedObject for a shard without a receipt to believe, or with objects of another size.
+    Raises MissingObject or DamagedObject for a shard without a receipt to believe, or with objects of another size, and
+    ValueError for a file that is no object.
     """
     fingerprint = plan.fingerprint
     receipts = [_read_receipt(store, plan, fingerprint, shard) for shard in range(plan.n_shards)]
@@ -136,7 +165,7 @@ def draft_manifest(
     for info in promised:
         _check_object(store, info, full=False)
     known = {info.key for info in promised}
-    others = [describe_object(store, key) for key in store.list() if key not in known and key != MANIFEST_KEY]
+    others = [describe_object(store, key) for key in _keys(store) if key not in known]
     return DatasetManifest(
         format_version=FORMAT_VERSION,
         version=plan.version,
@@ -150,7 +179,7 @@ def draft_manifest(
     )
 
 
-def publish(store: Store, draft: DatasetManifest, *, threads: int = 4) -> DatasetManifest:
+def publish(store: Store, draft: DatasetManifest, *, threads: int = _THREADS) -> DatasetManifest:
     """Read every object and hold it to its receipt, then write the manifest: from then on it is a data set.
 
     Objects that came after the draft (contact sheets, cards) become part of the version too. Publishing twice changes
@@ -159,7 +188,7 @@ def publish(store: Store, draft: DatasetManifest, *, threads: int = 4) -> Datase
     """
     reach(Phase.VERIFY, draft.version)
     promised = {info.key: info for info in draft.objects if info.first is not None}
-    keys = [key for key in store.list() if key != MANIFEST_KEY]
+    keys = _keys(store)
     for key in sorted(promised.keys() - set(keys)):
         raise MissingObject(key)
     _refuse_strangers(keys, promised, draft.plan)
@@ -200,16 +229,19 @@ def latest_version(dataset: Store) -> str:
         content = json.loads(dataset.get(LATEST_KEY))
         return str(content["version"])
     except MissingObject:
-        raise Unpublished(f"{dataset!r} has no published version; build it first") from None
+        raise Unpublished(f"{dataset} has no published version; build it first") from None
     except (ValueError, KeyError, TypeError):
         raise DamagedObject(LATEST_KEY, "does not name a version") from None
 
 
 def is_published(store: Store, plan: DatasetPlan) -> bool:
-    """Whether the version is there already, so that nothing is left to do."""
+    """Whether the version is there already, so that nothing is left to do.
+
+    One whose manifest is damaged is not: it cannot be read, and building it again mends it. Raises NewerFormat.
+    """
     try:
         return read_manifest(store).fingerprint == plan.fingerprint
-    except Unpublished:
+    except (Unpublished, DamagedObject):
         return False
 
 
@@ -267,6 +299,19 @@ def _check_object(store: Store, info: ObjectInfo, *, full: bool) -> None:
         raise DamagedObject(info.key, f"has {found} bytes where its receipt says {info.bytes}")
     if full and describe_object(store, info.key).sha256 != info.sha256:
         raise DamagedObject(info.key, "is not what its receipt says")
+
+
+def _keys(store: Store) -> list[str]:
+    """Every object but the manifest. Raises ValueError for files whose names no object has."""
+    keys = [key for key in store.list() if key != MANIFEST_KEY]
+    strangers = [key for key in keys if not is_key(key)]
+    if strangers:
+        more = f" (and {len(strangers) - 1} more such files)" if strangers[1:] else ""
+        raise ValueError(
+            f"{store}/{strangers[0]} is no part of a data set{more}: remove it and start the build again; finished "
+            "shards are kept"
+        )
+    return keys
 
 
 def _refuse_strangers(keys: list[str], promised: Mapping[str, ObjectInfo], plan: DatasetPlan) -> None:

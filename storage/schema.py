@@ -1,7 +1,6 @@
 """What one sample of a data set holds: a list of named targets. A new target is a new entry."""
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np

@@ -30,6 +30,7 @@ from storage.folder_walk import (
     composed,
     displayed,
     split_suffix,
+    stems_of,
     walk_folders,
 )
 from storage.images import MAX_IMAGE_FILE_BYTES
@@ -174,13 +175,17 @@ class _Listing:
                 annotations[stem] = name
         if SIDECAR_NAME in folder.other_names:
             self.sidecar_folders.append(folder.path)
-        self._pair(folder.path, folder.relative, images, annotations)
+        self._pair(folder, images, annotations)
 
     def reject(self, name: str, code: str, reason: str) -> None:
         """Keep the reason why something was left out."""
         self.rejected.append(Rejected(displayed(name), code, displayed(reason)))
 
-    def _pair(self, parent: Path, relative: str, images: dict[str, list[str]], annotations: dict[str, str]) -> None:
+    def _pair(self, folder: FoundFolder, images: dict[str, list[str]], annotations: dict[str, str]) -> None:
+        relative = folder.relative
+        # What was refused was told already; its other half lacks nothing that has not been named.
+        refused_images = stems_of(folder.refused, IMAGE_SUFFIXES)
+        refused_annotations = stems_of(folder.refused, ("mat",))
         own_name = relative.rstrip("/").rpartition("/")[2]
         base = _without_flip(relative)
         for stem, names in images.items():
@@ -192,7 +197,8 @@ class _Listing:
                     )
             annotation = annotations.pop(stem, None)
             if annotation is None:
-                self.reject(relative + stem, "source.no_annotation", f"there is no {stem}.mat beside {names[0]}")
+                if stem not in refused_annotations:
+                    self.reject(relative + stem, "source.no_annotation", f"there is no {stem}.mat beside {names[0]}")
                 continue
             source_id = relative + stem
             if not source_id.isprintable():
@@ -205,7 +211,7 @@ class _Listing:
             self.items.append(
                 SourceItem(
                     source_id=composed(source_id),
-                    folder=parent,
+                    folder=folder.path,
                     image_name=names[0],
                     annotation_name=annotation,
                     photograph=photograph,
@@ -216,7 +222,8 @@ class _Listing:
                 )
             )
         for stem, name in annotations.items():
-            self.reject(relative + stem, "source.no_image", f"there is no {stem}.jpg beside {name}")
+            if stem not in refused_images:
+                self.reject(relative + stem, "source.no_image", f"there is no {stem}.jpg beside {name}")
 
 
 def _without_doubles(listing: _Listing) -> list[SourceItem]:

@@ -16,6 +16,7 @@ Bytes = bytes | bytearray | memoryview
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LEFTOVER = ".partial"
+_REMEDY = "`facefoundry verify` tells what else is wrong; remove the version's folder and build it again"
 
 
 class MissingObject(LookupError):
@@ -26,9 +27,7 @@ class MissingObject(LookupError):
         self.key = key
 
     def __str__(self) -> str:
-        return (
-            f"object {self.key} is missing; a missing object is never read as zeros: run verify, then repair or rebuild"
-        )
+        return f"object {self.key} is missing; a missing object is never read as zeros. {_REMEDY}"
 
 
 class DamagedObject(Exception):
@@ -39,12 +38,17 @@ class DamagedObject(Exception):
         self.key, self.problem = key, problem
 
     def __str__(self) -> str:
-        return f"object {self.key} {self.problem}; its data must not be used: run verify, then repair or rebuild"
+        return f"object {self.key} {self.problem}; its data must not be used. {_REMEDY}"
+
+
+def is_key(key: str) -> bool:
+    """Whether `key` is a relative POSIX path of plain names: no `..`, no root, no hidden names."""
+    return all(_SEGMENT.fullmatch(segment) for segment in key.split("/"))
 
 
 def check_key(key: str) -> None:
-    """Raise ValueError unless `key` is a relative POSIX path of plain names: no `..`, no root, no hidden names."""
-    if not all(_SEGMENT.fullmatch(segment) for segment in key.split("/")):
+    """Raise ValueError unless :func:`is_key`."""
+    if not is_key(key):
         raise ValueError(
             f"{key!r} is not a key: keys are relative paths such as image/c.0.0.0.0, of letters, digits, '_', '-' and "
             "'.', without '..', without a leading '/' and without names that begin with a dot"
@@ -112,6 +116,9 @@ class LocalStore(Store):
 
     def __repr__(self) -> str:
         return f"LocalStore({str(self.root)!r})"
+
+    def __str__(self) -> str:
+        return str(self.root)
 
     def get(self, key: str, range: tuple[int, int] | None = None) -> bytes:  # noqa: D102
         reader = self.open(key)

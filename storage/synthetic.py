@@ -37,6 +37,7 @@ from render.portrait import PaintedMesh, draw_portrait
 from render.shading import ColorTransform, PhongLight
 from storage.annotations import IMAGE_HEIGHT, write_annotation
 from storage.jpeg import decode_jpeg, encode_jpeg, write_atomically
+from storage.processes import end_with_parent
 from storage.sample_photograph import write_photograph
 
 RECIPE = 1
@@ -134,7 +135,7 @@ def write_sample_folder(
 
     A seed gives the same bytes with any number of workers (processes, started by forkserver) and in any order.
     `progress` hears after every family how many are done, and of how many.
-    Raises ValueError for a folder with another sample in it.
+    Raises ValueError for a folder with another sample in it, or with anything else.
     """
     folder = Path(folder)
     families = plan_families(seed=seed, n_identities=n_identities, n_expressions=n_expressions, n_views=n_views)
@@ -159,8 +160,9 @@ def write_sample_folder(
     write_photograph(folder)
     for done, _ in enumerate(_write_all(folder, families, workers), start=1):
         progress(done, len(families))
-    for partial in folder.glob("*/*.partial"):  # what a run that was killed had in hand
-        partial.unlink()
+    for pattern in ("*/*.partial", f"{_UNFINISHED_NAME}.*.partial"):  # what runs that were killed had in hand
+        for partial in folder.glob(pattern):
+            partial.unlink()
     os.replace(folder / _UNFINISHED_NAME, folder / MARKER_NAME)
     return record
 
@@ -178,7 +180,18 @@ def _is_finished(folder: Path, text: str) -> bool:
                 f"choose another folder, or remove this one. It describes\n{found}"
             )
         return name == MARKER_NAME
+    others = [path.name for path in folder.glob("*") if not _is_litter(path.name)]
+    if others:
+        raise ValueError(
+            f"{folder} is not empty and no sample set ({min(others)} lies in it, and neither {MARKER_NAME} nor "
+            f"{_UNFINISHED_NAME} does), and nothing of it may be overwritten: give a new or empty folder"
+        )
     return False
+
+
+def _is_litter(name: str) -> bool:
+    """What systems leave in any folder, and what we leave when we are killed before the first marker stands."""
+    return name.startswith(".") or (name.startswith(_UNFINISHED_NAME) and name.endswith(".partial"))
 
 
 def _write_all(folder: Path, families: list[Family], workers: int) -> Iterator[Family]:
@@ -187,8 +200,13 @@ def _write_all(folder: Path, families: list[Family], workers: int) -> Iterator[F
         yield from (write_family(folder, family) for family in families)
         return
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
         yield from pool.map(write_family, itertools.repeat(folder), families)
+
+
+def _begin_worker() -> None:
+    end_with_parent()
+    cv2.setNumThreads(1)
 
 
 def write_family(folder: str | os.PathLike[str], family: Family) -> Family:

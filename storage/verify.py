@@ -1,20 +1,26 @@
-"""Verification: every object of a published version against its manifest."""
+"""Verification: every object of a published version against its manifest, and the model that it is decoded with."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from storage.manifest import MANIFEST_KEY, ObjectInfo, read_manifest
+from storage.decoding import DECODERS, MissingModel, check_model, model_file_name, models_folder_of
+from storage.manifest import MANIFEST_KEY, DatasetManifest, ObjectInfo, read_manifest
 from storage.publish import describe_object
-from storage.store import DamagedObject, MissingObject, Store
+from storage.store import DamagedObject, LocalStore, MissingObject, Store
 
 Problem = Literal["missing", "extra", "size", "digest", "swapped", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One object that is not as the manifest says."""
+    """One object that is not as the manifest says.
+
+    The model beside the data set, which a parametric one is decoded with, has the key
+    ``models/<fingerprint>.ffmodel.npz``, relative to the folder two levels above the version's.
+    """
 
     key: str
     problem: Problem
@@ -31,7 +37,8 @@ def verify(
 
     `full` reads everything and compares digests; otherwise only names and sizes are looked at. `progress(done, total)`
     is told after each object. Raises Unpublished when there is no manifest and NewerFormat when it cannot be read by
-    this program; a damaged manifest is a finding.
+    this program; a damaged manifest is a finding. Of a parametric data set in a local folder the model is looked at too:
+    without it, or with another, there are no maps.
     """
     try:
         manifest = read_manifest(store)
@@ -70,4 +77,20 @@ def verify(
                 findings.append(finding)
             if progress:
                 progress(done, len(expected))
+    if isinstance(store, LocalStore):
+        findings += _model_findings(manifest, models_folder_of(store.root), full=full)
     return sorted(findings, key=lambda finding: finding.key)
+
+
+def _model_findings(manifest: DatasetManifest, models_folder: Path, *, full: bool) -> list[Finding]:
+    decoders = [DECODERS.get(target.decoder) for target in manifest.sample_schema.derived]
+    if not any(decoder and decoder.needs_model for decoder in decoders):
+        return []
+    key = f"{models_folder.name}/{model_file_name(manifest.model)}"
+    try:
+        check_model(manifest.model, models_folder, full=full)
+    except MissingModel as error:
+        return [Finding(key, "missing", f"is missing: {error}")]
+    except (ValueError, OSError) as error:
+        return [Finding(key, "unreadable", f"cannot be used: {error}")]
+    return []

@@ -24,7 +24,9 @@ ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--pictures", type=int, default=768, help="how many pictures each contender turns into samples")
+    arguments.add_argument(
+        "--pictures", type=int, default=768, help="how many pictures each contender turns into samples"
+    )
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--quick", action="store_true", help="few pictures, one round")
     arguments.add_argument("--json", type=Path, help="write the numbers to this file")
@@ -100,7 +102,9 @@ def report(seconds: dict[str, list[tuple[float, float]]], pictures: int, path: P
     print(f"{pictures} pictures, {len(seconds[baseline])} rounds, one core; medians (lowest to highest)")
     print(f"{'':28}{'ratio of CPU time':>26}{'ratio of wall time':>22}{'CPU ms a sample':>18}{'wall':>8}")
     for name, runs in seconds.items():
-        cpu, wall = ([ours[k] / theirs[k] for ours, theirs in zip(seconds[baseline], runs, strict=True)] for k in (0, 1))
+        cpu, wall = (
+            [ours[k] / theirs[k] for ours, theirs in zip(seconds[baseline], runs, strict=True)] for k in (0, 1)
+        )
         per_sample = [1000 * statistics.median(run[k] for run in runs) / pictures for k in (0, 1)]
         spread = f"{statistics.median(cpu):.1f} × ({min(cpu):.1f} to {max(cpu):.1f})"
         print(f"{name:28}{spread:>26}{statistics.median(wall):>20.1f} ×{per_sample[0]:>18.2f}{per_sample[1]:>8.2f}")

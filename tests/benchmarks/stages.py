@@ -21,7 +21,7 @@ STAGES = {  # function: (file, what it is)
     "with_depth_offset": ("position_map.py", "depth offset"),
     "results": ("mat_reader.py", "waiting for the annotation child"),
     "annotations_from_variables": ("annotations.py", "annotations checked and converted"),
-    "_read_planned": ("build.py", "reading and hashing the source files"),
+    "read_planned": ("build.py", "reading and hashing the source files"),
     "add": ("shards.py", "checking, encoding, compressing, checksums"),
     "_store_array": ("shards.py", "hashing and storing shards (fsync)"),
 }

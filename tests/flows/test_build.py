@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import scipy.io
@@ -272,3 +273,70 @@ def test_the_annotation_reader_and_the_data_set_agree(built, sample_folder):
     annotation = read_annotation(sample_folder / f"{sample['source_id']}.mat")
     np.testing.assert_allclose(sample["identity"], annotation.coefficients.identity, rtol=1e-6)
     np.testing.assert_allclose(sample["pose"][6], annotation.camera.scale)
+
+
+# ------------------------------------------------------------------------------------------- what a reviewer has broken
+
+
+def test_pictures_of_another_size_than_their_annotation_counts_in_are_rejected(sample_folder, tmp_path):
+    """300W-LP's y runs from the lower edge of a picture 450 px high: in any other the labels would lie elsewhere."""
+    folder = tmp_path / "source"
+    shutil.copytree(sample_folder, folder)
+    picture = next((folder / "AFW").glob("*_0.jpg"))
+    cv2.imwrite(str(picture), cv2.resize(cv2.imread(str(picture)), (400, 400)))
+    published = build_here(SMALL, source=folder, out=tmp_path / "out", workers=1, max_bad=0.1)
+    (hole,) = open_dataset(published.path).manifest.rejected
+    assert hole.code == "image.size"
+    assert "400" in hole.reason
+
+
+def test_the_output_may_not_lie_inside_the_source(sample_folder, tmp_path):
+    folder = tmp_path / "source"
+    shutil.copytree(sample_folder, folder)
+    with pytest.raises(ValueError, match="choose an --out outside of it"):
+        build_here(SMALL, source=folder, out=folder / "datasets", workers=1)
+
+
+def test_an_all_bad_source_publishes_nothing_even_when_everything_may_be_bad(sample_folder, tmp_path):
+    folder = tmp_path / "source"
+    shutil.copytree(sample_folder, folder)
+    for annotation in folder.rglob("*.mat"):
+        annotation.write_bytes(b"<html>")
+    with pytest.raises(TooManyBad, match="nothing to publish"):
+        build_here(SMALL, source=folder, out=tmp_path / "out", workers=1, max_bad=1.0)
+    assert not (tmp_path / "out" / SMALL.name / "latest").exists()
+
+
+def test_a_share_of_bad_samples_is_counted_as_people_count():
+    outcome = build.ShardOutcome(0, 71, tuple(("x", "mat.truncated", "cut short") for _ in range(29)))
+    build.check_bad([outcome], n_slots=100, max_bad=0.29)
+    with pytest.raises(TooManyBad):
+        build.check_bad([outcome], n_slots=100, max_bad=0.28)
+
+
+def test_too_many_bad_samples_end_the_build_before_all_shards_are_made(damaged, tmp_path):
+    for annotation in (damaged / "AFW").glob("*.mat"):
+        annotation.write_bytes(b"")
+    config = SMALL.model_copy(update={"copies": 8, "shard_size": 8})  # 14 shards, the bad ones first
+    with pytest.raises(TooManyBad):
+        build_here(config, source=damaged, out=tmp_path, workers=2, max_bad=0.05)
+    assert len(list(tmp_path.rglob("receipts/*.json"))) < 12
+
+
+def test_a_finished_shard_that_the_disk_has_damaged_is_made_again_before_publishing(built, sample_folder, tmp_path):
+    with build.opened_build(SMALL, source=sample_folder, model="built-in", out=tmp_path) as opened:
+        for shard in opened.missing_shards:
+            build.build_shard(opened.job, shard)
+        victim = opened.job.folder / "position_map" / "c.0.0.0.0"
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    again = build_here(SMALL, source=sample_folder, out=tmp_path, workers=1)
+    assert tree(again.path) == tree(built.path)
+
+
+def test_a_damaged_manifest_is_written_anew(built, sample_folder, tmp_path):
+    published = build_here(SMALL, source=sample_folder, out=tmp_path, workers=1)
+    (published.path / "manifest.json").write_bytes(b"")
+    again = build_here(SMALL, source=sample_folder, out=tmp_path, workers=1)
+    assert tree(again.path) == tree(built.path)

@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from storage.dataset import open_dataset
+from storage.sample_photographs import write_sample_photographs
 from storage.synthetic import write_sample_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,13 @@ class House:
         )
         assert done.returncode == 0, f"`{line}` ended with {done.returncode}:\n{done.stdout}"
         return done.stdout
+
+    def finish(self, line: str) -> None:
+        """Start a run as a user does and wait until it has ended well."""
+        run_id = re.search(r"UUID: (\S+)", self.shell(line))[1]
+        wait_until(lambda: self.flow_run(run_id)["state_type"] in FINAL_STATES, "the run to end")
+        run = self.flow_run(run_id)
+        assert run["state_type"] == "COMPLETED", run["state"]["message"]
 
     def flow_run(self, run_id: str) -> dict:
         with urllib.request.urlopen(f"{self.api}/flow_runs/{run_id}", timeout=30) as answer:
@@ -138,19 +146,26 @@ def house(tmp_path_factory) -> Iterator[House]:
 
 @pytest.mark.server
 def test_the_readme_line_builds_a_data_set_that_opens(house, source):
-    parameters = json.dumps({"source": str(source), "size": 128, "workers": 1})
-    house.shell(f"prefect --no-prompt deploy --all --prefect-file infra/prefect.yaml --params '{parameters}'")
+    house.shell("prefect --no-prompt deploy --all --prefect-file infra/prefect.yaml")
 
-    answer = house.shell("prefect deployment run build-300wlp-posmaps")
-
-    run_id = re.search(r"UUID: (\S+)", answer)[1]
-    wait_until(lambda: house.flow_run(run_id)["state_type"] in FINAL_STATES, "the build to end")
-    run = house.flow_run(run_id)
-    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    house.finish(f"prefect deployment run build-300wlp-posmaps -p source={source} -p size=128 -p workers=1")
 
     dataset = open_dataset(house.checkout / "datasets/300wlp-posmaps")
     assert len(dataset) == len(list(source.rglob("*.mat")))
     assert dataset[-1]["position_map"].shape == (128, 128, 3)
+
+
+@pytest.mark.server
+def test_photographs_are_fitted_by_the_line_of_their_own_flow(house, source, tmp_path):
+    write_sample_photographs(tmp_path / "photographs", source)
+    house.shell("prefect --no-prompt deploy --all --prefect-file infra/prefect.yaml")
+
+    house.finish(f"prefect deployment run fit-landmarks -p source={tmp_path / 'photographs'} -p workers=1")
+
+    dataset = open_dataset(house.checkout / "datasets/fits")
+    assert len(dataset) == len(list(tmp_path.rglob("*.pts"))) == 2
+    folder = house.checkout / "datasets/sources/fits" / dataset.manifest.version
+    assert len(list(folder.rglob("*.mat"))) == 2
 
 
 def free_port() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+from PIL import Image
 
 from flows import fits, presets
 from flows.config import FitsConfig, PosmapConfig
@@ -23,6 +24,7 @@ from render.crop import CropConfig
 from storage.annotations import read_annotation
 from storage.dataset import open_dataset
 from storage.detector import LICENCE, LandmarkDetector, Weights
+from storage.fit_files import FOLDER_MARKER
 from storage.images import decode_image
 from storage.landmark_files import read_landmarks, write_pts
 from storage.sample_photographs import write_sample_photographs
@@ -158,7 +160,7 @@ def test_the_folder_is_one_that_300w_lp_readers_read(fitted, everything):
         np.testing.assert_allclose(projected, everything["model_landmarks_px"][i], atol=1e-2)  # float32 poses
         picture = decode_image((fitted.folder / f"{name}_0.jpg").read_bytes(), expected_hw=(450, 450))
         assert np.abs(picture.astype(int) - everything["image"][i]).mean() < 3  # JPEG
-    about = json.loads((fitted.folder / fits.FOLDER_MARKER).read_text())
+    about = json.loads((fitted.folder / FOLDER_MARKER).read_text())
     assert (about["dataset"], about["version"], about["pictures"]) == ("fits", fitted.version, 5)
 
 
@@ -213,6 +215,21 @@ def test_a_build_that_stopped_goes_on_with_the_shards_that_are_missing(fitted, p
     resumed = fits.fit_here(SMALL, source=photographs, out=tmp_path, workers=1)
     assert made == [0, 2]
     assert tree(resumed.path) == tree(fitted.path)
+
+
+def test_a_shard_that_the_disk_lost_is_made_again(fitted, photographs, tmp_path, monkeypatch):
+    publish, damaged = fits._publish_new, []
+
+    def lose_an_object_first(version, job) -> None:
+        if not damaged:
+            damaged.extend(sorted(path for path in (job.folder / "image").rglob("c*") if path.is_file())[:1])
+            damaged[0].unlink()
+        publish(version, job)
+
+    monkeypatch.setattr(fits, "_publish_new", lose_an_object_first)
+    mended = fits.fit_here(SMALL, source=photographs, out=tmp_path, workers=1)
+    assert damaged
+    assert tree(mended.path) == tree(fitted.path)
 
 
 def test_a_changed_file_is_noticed_and_another_config_is_another_version(photographs, fitted, tmp_path):
@@ -279,6 +296,14 @@ def test_every_bad_face_is_a_listed_hole_with_its_reason(bad_source, tmp_path, e
     assert list(dataset.read(range(5))["source_id"]) == list(everything["source_id"])
     np.testing.assert_allclose(dataset.read(range(5))["pose"], everything["pose"], rtol=1e-4, atol=1e-3)
     assert len(open_source(published.folder).items) == 5
+
+
+def test_a_source_without_a_single_good_face_publishes_nothing(bad_source, tmp_path):
+    for path in [*bad_source.glob("*/*"), bad_source / "broken.jpg"]:
+        path.unlink()
+    with pytest.raises(TooManyBad, match="none of the .* faces can be used"):
+        fits.fit_here(SMALL, source=bad_source, out=tmp_path / "out", workers=1, max_bad=1.0)
+    assert not (tmp_path / "out" / "fits" / "latest").exists()
 
 
 def test_too_many_bad_faces_stop_the_build(bad_source, tmp_path):
@@ -387,11 +412,37 @@ def test_detected_faces_are_marked_and_the_terms_go_with_them(photographs, tmp_p
     assert source.details["detector"]["terms"] == LICENCE
     assert source.details["detector"]["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert LICENCE in published.licence
-    assert LICENCE in json.loads((published.folder / fits.FOLDER_MARKER).read_text())["licence"]
+    assert LICENCE in json.loads((published.folder / FOLDER_MARKER).read_text())["licence"]
+    maps = build_here(PosmapConfig(crop=CropConfig(size_px=64)), source=published.folder, out=tmp_path, workers=1)
+    (of_maps,) = open_dataset(maps.path).manifest.sources  # and on to what is built from the folder
+    assert of_maps.licence == source.licence
+    assert of_maps.details["fits"]["landmark_origins"] == {"detector": 1, "pts": 1}
     with pytest.raises(ValueError, match="the detector finds the 68 points"):
         fits.fit_here(
             presets.landmark_fits(scheme="inner-51"), source=folder, detect=True, weights=weights, out=tmp_path / "o"
         )
+
+
+def test_pictures_turned_by_exif_are_fitted_upright_when_their_landmarks_are(photographs, everything, tmp_path):
+    drawn = sorted(photographs.glob("HELEN/*.jpg"))[0]
+    upright = decode_image(drawn.read_bytes())
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its left side: viewers turn it to the right
+    (tmp_path / "source").mkdir()
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "source" / "x.png", exif=exif)
+    shutil.copy(drawn.with_suffix(".pts"), tmp_path / "source" / "x.pts")
+    config = SMALL.model_copy(update={"landmarks_frame": "upright"})
+    sample = open_dataset(fits.fit_here(config, source=tmp_path / "source", out=tmp_path / "out", workers=1).path)[0]
+    same = next(i for i, name in enumerate(everything["source_id"]) if name.startswith("HELEN/"))
+    np.testing.assert_allclose(sample["pose"], everything["pose"][same], rtol=1e-4, atol=1e-3)
+    np.testing.assert_array_equal(sample["image"], everything["image"][same])
+    stored = fits.fit_here(SMALL, source=tmp_path / "source", out=tmp_path / "stored", workers=1)
+    assert np.abs(open_dataset(stored.path)[0]["image"].astype(int) - sample["image"]).mean() > 10
+
+
+def test_output_inside_the_source_is_refused(photographs):
+    with pytest.raises(ValueError, match="would be taken for photographs the next time"):
+        fits.fit_here(SMALL, source=photographs, out=photographs / "datasets")
 
 
 def test_a_camera_that_the_files_cannot_hold_is_refused():

@@ -33,7 +33,13 @@ def test_every_command_and_option_that_the_readme_shows_exists():
         [sys.executable, "-c", "from flows.command_line import main; main()", "build", "--help"],
         cwd=ROOT, capture_output=True, text=True, env={"COLUMNS": "300", "PATH": ""},
     ).stdout  # fmt: skip
-    for option in set(re.findall(r"--[a-z][a-z-]*", README)) - {"--no-prompt", "--type", "--pool", "--all", "--prefect-file"}:
+    for option in set(re.findall(r"--[a-z][a-z-]*", README)) - {
+        "--no-prompt",
+        "--type",
+        "--pool",
+        "--all",
+        "--prefect-file",
+    }:
         assert option in help_text, option
 
 

@@ -36,3 +36,9 @@ def face2017(writers):
 def shapes():
     """The meshes that every unwrap is tried on."""
     return _load_beside("unwrap_shapes")
+
+
+@pytest.fixture(scope="session")
+def fit_faces():
+    """People to fit, and where the drawn outline of a turned head has their landmarks."""
+    return _load_beside("fit_faces")

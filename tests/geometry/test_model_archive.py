@@ -138,6 +138,23 @@ def test_a_changed_byte_is_found_when_asked(path):
         open_model(path, verify=True)
 
 
+def test_no_changed_byte_gives_another_model_under_the_same_fingerprint(model, path):
+    """Anywhere in the file: the bytes around the arrays too, which the fingerprint does not cover."""
+    whole = path.read_bytes()
+    directory = whole.index(b"PK\x01\x02")
+    places = [*range(0, 1500, 11), *range(directory, len(whole), 9), *range(1500, directory, directory // 40)]
+    for place in places:
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        try:
+            opened = open_model(path, verify=True)
+        except ModelFileError:
+            continue
+        for name in ARRAYS:
+            np.testing.assert_array_equal(getattr(opened, name), getattr(model, name), err_msg=f"{name}, byte {place}")
+
+
 def rewritten(path, changes: dict[str, bytes], *, compression: int = zipfile.ZIP_STORED) -> None:
     """The same archive with some members changed, or left out where the change is None."""
     with zipfile.ZipFile(path) as archive:

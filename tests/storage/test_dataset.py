@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geometry.camera import apply_affine
-from geometry.model_archive import save_model
+from geometry.model_archive import open_model, save_model
 from geometry.morphable_model import Coefficients, DenseModel
 from geometry.uv import UVAtlas
 from render.atlas_raster import AtlasRaster
@@ -20,11 +20,20 @@ from storage.codes import FixedPoint
 from storage.dataset import open_dataset
 from storage.decoding import MissingModel
 from storage.face_targets import position_map_schema
-from storage.manifest import DatasetPlan, ModelInfo, NewerFormat, SourceInfo, Unpublished, table_digests
+from storage.manifest import (
+    DatasetPlan,
+    ModelInfo,
+    NewerFormat,
+    SourceInfo,
+    Unpublished,
+    read_manifest,
+    table_digests,
+)
 from storage.publish import draft_manifest, publish, start_version
 from storage.schema import DerivedTarget, Schema
 from storage.shards import ShardWriter
 from storage.store import DamagedObject, LocalStore, MissingObject
+from storage.verify import verify
 
 GOOD = [0, 1, 2, 4, 5, 6, 7, 9]
 """The slots of the toy data set that hold a sample."""
@@ -382,6 +391,71 @@ def test_a_model_file_that_holds_another_model_is_refused(tmp_path):
     save_model(DenseModel(**{**_fields(model), "mean": model.mean + 1}), path)
     with pytest.raises(ValueError, match="not that of its name"):
         open_dataset(folder)[0]
+
+
+def flipped_bit(path: Path) -> None:
+    """In the middle of the identity basis: a file that opens as before."""
+    content = bytearray(path.read_bytes())
+    content[content.index(b"identity_basis.npy") + 400] ^= 64
+    path.write_bytes(content)
+
+
+def test_a_damaged_model_gives_an_error_and_no_wrong_maps(tmp_path):
+    model, _, folder = build_faces(tmp_path, "parametric")
+    (tmp_path / "models").mkdir()
+    path = save_model(model, tmp_path / "models" / f"{model.fingerprint}.ffmodel.npz")
+    whole = open_dataset(folder).read([0], ["position_map"])["position_map"]
+    assert open_model(path).fingerprint == model.fingerprint
+    flipped_bit(path)
+    assert open_model(path).fingerprint == model.fingerprint, "the fingerprint in the file does not tell"
+    with pytest.raises(ValueError, match=r"ffmodel\.npz: its content has fingerprint .* import the model again"):
+        open_dataset(folder)[0]
+    save_model(model, path)
+    np.testing.assert_array_equal(open_dataset(folder).read([0], ["position_map"])["position_map"], whole)
+
+
+def test_a_model_is_read_in_full_once_by_a_process(tmp_path, monkeypatch):
+    model, _, folder = build_faces(tmp_path, "parametric")
+    (tmp_path / "models").mkdir()
+    save_model(model, tmp_path / "models" / f"{model.fingerprint}.ffmodel.npz")
+    asked = []
+    monkeypatch.setattr(
+        "geometry.model_archive.open_model", lambda path, *, verify: asked.append(verify) or open_model(path)
+    )
+    first, second = open_dataset(folder), open_dataset(folder)
+    assert first.model() is second.model()
+    assert asked == [True]
+
+
+def test_verification_covers_the_model_that_parameters_are_decoded_with(tmp_path):
+    model, _, folder = build_faces(tmp_path, "parametric")
+    _, _, materialized = build_faces(tmp_path, "materialized")
+    key = f"models/{model.fingerprint}.ffmodel.npz"
+    for full in (True, False):
+        (finding,) = verify(LocalStore(folder), full=full)
+        assert (finding.key, finding.problem) == (key, "missing")
+        assert "facefoundry model import" in finding.explanation
+        assert verify(LocalStore(materialized), full=full) == []
+    (tmp_path / "models").mkdir()
+    save_model(model, tmp_path / key)
+    assert verify(LocalStore(folder)) == verify(LocalStore(folder), full=False) == []
+    flipped_bit(tmp_path / key)
+    (finding,) = verify(LocalStore(folder))
+    assert (finding.key, finding.problem) == (key, "unreadable")
+    assert verify(LocalStore(folder), full=False) == []
+    (tmp_path / key).write_bytes((tmp_path / key).read_bytes()[:-500])
+    assert [finding.key for finding in verify(LocalStore(folder), full=False)] == [key]
+
+
+def test_a_folder_that_is_no_data_set_is_named_plainly(tmp_path):
+    with pytest.raises(
+        Unpublished, match=r"has no manifest\.json, and no folder in it has one: it is neither"
+    ) as refusal:
+        open_dataset(tmp_path)
+    assert str(refusal.value).startswith(f"{tmp_path} ")
+    with pytest.raises(Unpublished) as refusal:
+        read_manifest(LocalStore(tmp_path))
+    assert str(refusal.value).startswith(f"{tmp_path} has no manifest.json")
 
 
 def _fields(model: DenseModel) -> dict[str, object]:

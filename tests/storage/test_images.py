@@ -11,6 +11,7 @@ from PIL import Image
 
 from storage.bad_sample import BadSample
 from storage.images import MAX_IMAGE_FILE_BYTES, decode_image, decode_photograph
+from storage.jpeg_scan import check_scans
 
 ROWS, COLUMNS = np.mgrid[:300, :450]
 PICTURE = np.stack([COLUMNS // 2, ROWS // 2, (COLUMNS + ROWS) // 4], axis=2).astype(np.uint8)  # lopsided on purpose
@@ -123,12 +124,67 @@ def test_an_opaque_alpha_channel_is_dropped():
     np.testing.assert_array_equal(decode_image(png(Image.fromarray(opaque).convert("LA")))[..., 0], grey)
 
 
+# --- data that were lost ---
+
+NOISE = np.random.default_rng(4).integers(0, 256, (75, 133, 3), dtype=np.uint8).repeat(3, axis=0).repeat(3, axis=1)
+JPEG_KINDS = [
+    {"quality": 100}, {"quality": 40}, {"optimize": True}, {"subsampling": 0}, {"subsampling": 1}, {"mode": "L"},
+    {"restart_marker_rows": 1}, {"restart_marker_blocks": 7}, {"quality": 75, "subsampling": 0, "optimize": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", JPEG_KINDS)
+def test_whole_jpegs_of_every_kind_and_odd_size_pass_and_halved_ones_do_not(options):
+    for pixels in (NOISE, NOISE[:7, :5], NOISE[:1, :33], NOISE[:161, :16]):
+        data = encoded(np.ascontiguousarray(pixels), **options)
+        check_scans(data)
+        middle = data.index(b"\xff\xda") + (len(data) - data.index(b"\xff\xda")) // 2
+        if len(data) - middle > 100:
+            with pytest.raises(BadSample) as caught:
+                check_scans(data[:middle] + b"\xff\xd9")
+            assert caught.value.code in ("image.truncated", "image.corrupt")
+
+
+def refusal(data: bytes) -> str | None:
+    try:
+        check_scans(data)
+    except BadSample as bad:
+        return bad.code
+    return None
+
+
+def test_most_losses_of_300_bytes_are_found_and_nothing_but_a_bad_sample_is_raised():
+    rng = np.random.default_rng(5)
+    found, tries = 0, 200
+    for data in (encoded(NOISE, quality=75), encoded(NOISE, restart_marker_rows=2)):
+        first = data.index(b"\xff\xda") + 20
+        for start in rng.integers(first, len(data) - 302, tries // 2):
+            found += refusal(data[:start] + bytes(300) + data[start + 300 :]) is not None
+    assert found >= 0.9 * tries
+
+
+def test_a_header_of_any_content_is_walked_or_refused():
+    rng = np.random.default_rng(6)
+    data = encoded(NOISE)
+    for _ in range(1500):
+        changed = bytearray(data)
+        for place in rng.integers(2, 640, rng.integers(1, 4)):
+            changed[place] = rng.integers(0, 256)
+        cut = changed[: rng.integers(3, len(data))] if rng.random() < 0.3 else changed
+        assert refusal(bytes(cut)) in (None, "image.corrupt", "image.truncated")
+
+
 # --- what is refused ---
 
 
 def with_frame_size(data: bytes, height: int, width: int) -> bytes:
     place = data.index(b"\xff\xc0") + 5
     return data[:place] + struct.pack(">HH", height, width) + data[place + 4 :]
+
+
+def blanked(data: bytes, n_bytes: int) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes(n_bytes) + data[middle + n_bytes :]
 
 
 def flipped(data: bytes) -> bytes:
@@ -148,6 +204,10 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
         "a JPEG without its last bytes": (jpeg[:-10], "image.truncated"),
         "a JPEG padded with zeros": (jpeg[: len(jpeg) // 2] + bytes(len(jpeg) // 2), "image.truncated"),
         "half a JPEG with a whole thumbnail": (jpeg[:2] + thumbnail + jpeg[2 : len(jpeg) // 2], "image.truncated"),
+        "half a JPEG with an end marker": (jpeg[: len(jpeg) // 2] + b"\xff\xd9", "image.truncated"),
+        "a JPEG with 300 bytes blanked": (blanked(jpeg, 300), "image.truncated"),
+        "a JPEG with 300 bytes left out": (jpeg[: len(jpeg) // 2] + jpeg[len(jpeg) // 2 + 300 :], "image.truncated"),
+        "a JPEG with data to spare": (jpeg[:-2] + bytes(40) + jpeg[-2:], "image.corrupt"),
         "a JPEG's first bytes": (jpeg[:20], "image.truncated"),
         "a JPEG's header": (jpeg[: jpeg.index(b"\xff\xc0") + 6], "image.truncated"),
         "a JPEG without a frame": (b"\xff\xd8\xff\xda\x00\x08\x00\x00\x00\x00\x00\x00\xff\xd9", "image.corrupt"),

@@ -444,9 +444,34 @@ def test_a_forked_process_gets_a_child_of_its_own(reader, good):
 def test_a_child_that_does_not_start_is_our_failure_and_no_files(good):
     with (
         MatReader(command=[sys.executable, "-c", "raise SystemExit('no such thing')"]) as reader,
-        pytest.raises(RuntimeError, match=r"(?s)does not start \(exit status 1\).*no such thing"),
+        pytest.raises(RuntimeError, match=r"(?s)does not start \(exit status 1, 3 attempts\).*no such thing"),
     ):
         reader.read_many([good])
+
+
+DIES_AT_FIRST = """
+import os, runpy, signal, sys
+counter = sys.argv[1]
+with open(counter, "a") as file:
+    file.write("x")
+if os.path.getsize(counter) <= int(sys.argv[2]):
+    os.kill(os.getpid(), signal.SIGKILL)
+runpy.run_module("storage.mat_child", run_name="__main__")
+"""
+
+
+def test_a_child_that_is_killed_before_it_is_ready_is_started_again_and_not_for_ever(tmp_path, good):
+    def command(name: str, deaths: int) -> list[str]:
+        return [sys.executable, "-c", DIES_AT_FIRST, str(tmp_path / name), str(deaths)]
+
+    with MatReader(command=command("twice", 2)) as reader:
+        (answer,) = reader.read_many([good])
+    assert isinstance(answer, dict)
+    with MatReader(command=command("always", 99)) as reader:
+        for attempts in (3, 6):  # each call has its own
+            with pytest.raises(RuntimeError, match=r"does not start \(exit status -9, 3 attempts\)"):
+                reader.read_many([good])
+            assert (tmp_path / "always").stat().st_size == attempts
 
 
 def test_the_child_loads_nothing_but_the_standard_library():

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from storage.dataset import open_dataset
-from storage.manifest import MANIFEST_KEY, Unpublished, receipt_key
+from storage.manifest import MANIFEST_KEY, NewerFormat, Unpublished, receipt_key
 from storage.phases import Phase, observed, reach
 from storage.publish import (
     AlreadyBuilding,
     builders_lock,
     draft_manifest,
     finished_shards,
+    forget_damaged,
     is_published,
     latest_version,
     publish,
@@ -207,6 +208,37 @@ def test_a_flipped_bit_is_found_by_the_full_look(unpublished, plan):
     assert 0 not in finished_shards(unpublished, plan(), full=True)
 
 
+def test_a_shard_with_a_flipped_bit_is_forgotten_and_made_again(unpublished, plan, tables, write_shard, files_of):
+    whole = files_of(unpublished.root)
+    for key in ("seed/c.1", "image/c.2.0.0.0"):
+        data = bytearray(unpublished.get(key))
+        data[len(data) // 2] ^= 1
+        (unpublished.root / key).write_bytes(data)
+    unpublished.delete(receipt_key(0))
+    assert forget_damaged(unpublished, plan()) == [0, 1, 2]
+    assert finished_shards(unpublished, plan()) == {}
+    for shard in range(3):
+        write_shard(unpublished, plan(), shard, (3, 8))
+    assert forget_damaged(unpublished, plan()) == []
+    assert files_of(unpublished.root) == whole
+
+
+def test_a_published_version_can_be_mended_once_its_manifest_is_removed(tmp_path, build, plan, files_of):
+    manifest = build(tmp_path)
+    before = files_of(tmp_path)
+    store = LocalStore(tmp_path / "toy" / manifest.version)
+    with pytest.raises(ValueError, match=r"is published, and a published version never changes: remove its manifest"):
+        forget_damaged(store, plan())
+    data = bytearray(store.get("seed/c.1"))
+    data[-1] ^= 128
+    (store.root / "seed/c.1").write_bytes(data)
+    (store.root / "tables/weight_mask/c.0.0").write_bytes(b"")
+    store.delete(MANIFEST_KEY)
+    assert forget_damaged(store, plan()) == [1]
+    build(tmp_path)
+    assert files_of(tmp_path) == before
+
+
 def test_receipts_of_another_plan_or_shard_are_not_believed(unpublished, plan):
     assert finished_shards(unpublished, plan(recipe_version=2)) == {}
     unpublished.put(receipt_key(1), unpublished.get(receipt_key(0)))
@@ -260,6 +292,40 @@ def test_a_published_version_never_changes(tmp_path, build, plan, tables):
     with pytest.raises(ValueError, match="is already published and holds something else; a version never changes"):
         publish(store, draft_manifest(store, plan(), statistics={"mean": 2.5}))
     assert verify(store) == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"format_version": 1}', b"\xff\xfe"])
+def test_a_version_with_a_damaged_manifest_is_built_again_and_is_what_it_was(tmp_path, build, plan, files_of, damage):
+    manifest = build(tmp_path)
+    before = files_of(tmp_path)
+    store = LocalStore(tmp_path / "toy" / manifest.version)
+    (store.root / MANIFEST_KEY).write_bytes(damage)
+    assert not is_published(store, plan())
+    assert build(tmp_path) == manifest
+    assert files_of(tmp_path) == before
+
+
+def test_a_manifest_of_a_later_format_is_left_alone(tmp_path, build, plan, tables):
+    manifest = build(tmp_path)
+    store = LocalStore(tmp_path / "toy" / manifest.version)
+    (store.root / MANIFEST_KEY).write_bytes(b'{"format_version": 2}')
+    with pytest.raises(NewerFormat, match="update facefoundry"):
+        is_published(store, plan())
+    with pytest.raises(NewerFormat):
+        start_version(store, plan(), tables)
+    assert store.get(MANIFEST_KEY) == b'{"format_version": 2}'
+
+
+def test_a_stray_file_is_named_by_its_path_with_what_to_do(unpublished, plan):
+    draft = draft_manifest(unpublished, plan())
+    stray = unpublished.root / "image" / "Thumbs db.tmp"
+    stray.write_bytes(b"whose?")
+    for attempt in (lambda: draft_manifest(unpublished, plan()), lambda: publish(unpublished, draft)):
+        with pytest.raises(ValueError, match="Thumbs db.tmp is no part of a data set: remove it") as refusal:
+            attempt()
+        assert str(refusal.value).startswith(str(stray))
+    stray.unlink()
+    assert publish(unpublished, draft) == draft
 
 
 def test_tables_are_the_plans(tmp_path, plan, tables):

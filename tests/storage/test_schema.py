@@ -182,6 +182,23 @@ def test_a_sample_has_exactly_the_schemas_targets(sample, plan):
         schema.encode({**{k: v for k, v in sample(0).items() if k not in ("image", "seed")}, "colour": 1})
 
 
+@pytest.mark.parametrize(
+    ("image_size", "lowest", "highest", "precision"),
+    [(16, -256, 767, 1 / 128), (256, -256, 767, 1 / 128), (257, -512, 1535, 1 / 64), (512, -512, 1535, 1 / 64),
+     (1024, -1024, 3071, 1 / 32)],
+)  # fmt: skip
+def test_larger_crops_have_maps_of_a_larger_range(image_size, lowest, highest, precision):
+    schema = position_map_schema(
+        image_size=image_size, map_size=image_size, n_identity=3, n_expression=2, maps="materialized"
+    )
+    target = schema["position_map"]
+    assert (target.code.lowest, int(target.code.highest), target.code.precision) == (lowest, highest, precision)
+    assert target.attributes["precision"] == precision
+    values = np.full((image_size, image_size, 3), 1.5 * image_size - 1, np.float32)
+    values[0, 0] = -0.53 * image_size  # -271.00 to 775.93 were met in crops of 512 px
+    assert np.abs(target.decode(target.encode(values)[None])[0] - values).max() <= precision
+
+
 def test_a_schema_survives_json_and_finds_its_targets():
     for maps, compat in itertools.product(("parametric", "materialized"), (199, 40)):
         schema = position_map_schema(image_size=256, map_size=128, n_identity=compat, n_expression=29, maps=maps)

@@ -2,6 +2,10 @@
 
 import itertools
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -31,6 +35,7 @@ from storage.sample_photograph import (
 )
 from storage.synthetic import SUBSETS, draw_face, draw_shot, mirror_camera, plan_families, write_sample_folder
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZE = 450
 N_VIEWS = 4
 SETTINGS = {"seed": 5, "n_identities": 1, "n_expressions": 1, "n_views": N_VIEWS}
@@ -138,6 +143,67 @@ def test_numbers_are_of_the_size_of_the_set(folder):
     box = np.ptp(annotation(folder, 0).landmarks_px[:, :2], axis=0)
     assert (box > 140).all()
     assert (box < 260).all()
+
+
+def test_a_folder_with_other_things_in_it_is_left_as_it_is(tmp_path):
+    other = tmp_path / "AFW" / f"{FAMILY.photograph}_0.jpg"
+    other.parent.mkdir()
+    other.write_bytes(b"mine")
+    with pytest.raises(ValueError, match="is not empty and no sample set .AFW lies in it.*give a new or empty folder"):
+        write_sample_folder(tmp_path, **SETTINGS)
+    assert contents(tmp_path) == {other.relative_to(tmp_path): b"mine"}
+
+
+def test_a_folder_with_nothing_but_litter_counts_as_empty(tmp_path):
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "sample.unfinished.json.77.partial").write_bytes(b"{")
+    write_sample_folder(tmp_path, **{**SETTINGS, "n_views": 1})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".DS_Store", "AFW", "AFW_Flip", "sample.json"]
+
+
+PARENT = """
+import itertools, sys
+from pathlib import Path
+from storage import synthetic
+
+def slow(folder, family):
+    import os, time
+    (Path(folder) / f"{os.getpid()}.pid").touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    synthetic.write_family = slow
+    families = synthetic.plan_families(seed=0, n_identities=8, n_expressions=1, n_views=1)
+    list(synthetic._write_all(Path(sys.argv[1]), families, 2))
+"""
+
+
+def test_workers_end_when_the_process_that_draws_is_killed(tmp_path):
+    program, pids = tmp_path / "parent.py", tmp_path / "pids"
+    program.write_text(PARENT)
+    pids.mkdir()
+    parent = subprocess.Popen([sys.executable, str(program), str(pids)], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        wait_until(lambda: len(list(pids.glob("*.pid"))) == 2, seconds=60)
+    finally:
+        parent.kill()
+        parent.wait()
+    workers = [int(path.stem) for path in pids.glob("*.pid")]
+    wait_until(lambda: not any(is_running(pid) for pid in workers), seconds=20)
+
+
+def wait_until(holds, *, seconds):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 # ------------------------------------------------------------------------------------------------ parameters

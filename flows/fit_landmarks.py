@@ -1,0 +1,79 @@
+"""Flow `fit-landmarks`: plan, map over shards, verify, publish, write the folder, say so."""
+
+from typing import Annotated, Literal
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ProcessPoolTaskRunner
+from pydantic import Field
+
+from flows import build, fits, presets
+from flows.build_300wlp_posmaps import announce, report, summary
+from flows.local import end_with_parent, usable_cores
+from storage.phases import Phase, reach
+
+
+# What is done is decided by the shard's own receipt on disk, never by a task cache.
+@task(name="fit-shard", cache_policy=NO_CACHE, retries=2, task_run_name="shard-{shard}", persist_result=False)
+def fit_shard(job: fits.FitJob, shard: int) -> build.ShardOutcome:
+    """Fit the faces of one shard, or find it made."""
+    return fits.fit_shard(job, shard)
+
+
+@task(name="annotate-shard", cache_policy=NO_CACHE, retries=2, task_run_name="folder-{shard}", persist_result=False)
+def annotate_shard(job: fits.FitJob, shard: int) -> int:
+    """Write the pictures and annotations of one shard that are not there yet."""
+    return fits.annotate_shard(job, shard)
+
+
+@flow(name="fit-landmarks", persist_result=False)
+def fit_landmarks(
+    source: Annotated[
+        str | None, Field(description="Folder of photographs; none: those of the built-in sample.")
+    ] = None,
+    table: Annotated[
+        str | None, Field(description="Landmarks in one .csv, .parquet or .json; none: in files beside the pictures.")
+    ] = None,
+    detect: Annotated[bool, Field(description="Let the detector look where there are no landmarks.")] = False,
+    weights: Annotated[str | None, Field(description="The detector's 68-point model; it is never downloaded.")] = None,
+    model: Annotated[str, Field(description="'built-in', or the morphable model's file or folder.")] = "built-in",
+    out: Annotated[str, Field(description="Where data sets lie.")] = "datasets",
+    scheme: Annotated[str, Field(description="Which landmarks the files hold.")] = "ibug-68",
+    landmarks_frame: Annotated[
+        Literal["stored", "upright"], Field(description="Pixels as the file stores them, or turned as EXIF says.")
+    ] = "stored",
+    contour: Annotated[
+        Literal["march", "fixed"] | None,
+        Field(description="Jaw points slide along the contour, or are vertices; none: as the scheme suits."),
+    ] = None,
+    workers: Annotated[int, Field(ge=0, description="Worker processes; 0: one for each core.")] = 0,
+    max_bad: Annotated[float, Field(ge=0, le=1, description="Share of bad faces that does not stop the build.")] = 0.01,
+    on_bad: Annotated[
+        Literal["quarantine", "fail"], Field(description="'fail' stops at the first bad face.")
+    ] = "quarantine",
+) -> dict[str, object]:
+    """Fits to the landmarks of photographs: a published data set, and a folder in 300W-LP's layout written from it."""
+    chosen = {} if contour is None else {"contour": contour}
+    config = presets.landmark_fits(scheme=scheme, landmarks_frame=landmarks_frame, **chosen)
+    logger = get_run_logger()
+    with fits.opened_fits(
+        config, source=source, table=table, detect=detect, weights=weights, model=model, out=out
+    ) as opened:
+        job, missing = opened.job, opened.missing_shards
+        plan = job.plan
+        logger.info("%s %s: %d faces, %d shards to make", plan.name, plan.version, plan.n_slots, len(missing))
+        logger.info("terms: %s", plan.sources[0].licence)
+        with ProcessPoolTaskRunner(max_workers=workers or usable_cores(), initializer=end_with_parent) as runner:
+            futures = [runner.submit(fit_shard, {"job": job, "shard": shard}) for shard in missing]
+            outcomes = [*opened.finished.values(), *(future.result() for future in futures)]
+            build.check_bad(outcomes, n_slots=plan.n_slots, max_bad=max_bad, fail_on_first=on_bad == "fail")
+            data_set = fits.publish_fits(opened)
+            written = [runner.submit(annotate_shard, {"job": job, "shard": shard}) for shard in range(plan.n_shards)]
+            for future in written:
+                future.result()
+        published = fits.finish_folder(job, data_set)
+
+    reach(Phase.EVENT, published.version)
+    report(published, outcomes)
+    announce(published, fingerprint=plan.fingerprint)
+    return {**summary(published), "folder": str(published.folder)}

@@ -1,0 +1,21 @@
+"""What every worker process needs, whoever starts it."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+
+
+def end_with_parent() -> None:
+    """For worker processes: end when the process that hands out the work does, however that ends.
+
+    A pool's worker waits for work on a pipe that its fellow workers hold open too, so it would wait for ever.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
