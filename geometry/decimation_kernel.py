@@ -10,10 +10,7 @@ import typing
 import numpy as np
 from numba import njit
 
-from geometry.nearest_kernel import barycentric_of_nearest
-
-SAME = 1e-13
-"""Squared distances that differ by less, on a mesh scaled to size one, are equal: from a shared side, for one."""
+from geometry.nearest_kernel import as_near, barycentric_of_nearest
 
 SAME_COST = 1e-12
 """Measured costs are multiples of this, because two ways to close a ring can leave the same nearest points."""
@@ -283,7 +280,7 @@ def pin_again(loose, positions, corners, ring, n_ring, pinned):  # pragma: no co
             nearest = min(nearest, squared_distance(p, ring[i, 0], points, positions, corners))
         home = np.int64(corners.shape[0])
         for i in range(n_ring):  # once more: on a shared side rounding must not choose
-            if squared_distance(p, ring[i, 0], points, positions, corners) <= nearest + SAME:
+            if squared_distance(p, ring[i, 0], points, positions, corners) <= as_near(nearest, 1.0):
                 home = min(home, ring[i, 0])
         squared[p] = nearest
         following[p] = first[home]

@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 Simplex = frozenset[int]
-_SAME = 1e-13  # squared distances that are equal but for rounding
-_SAME_COST = 1e-12  # sums of them, likewise
+_SAME_COST = 1e-12  # measured costs that are equal but for rounding
 _OUTSIDE = -1  # the vertex that the link condition of a surface with a rim puts outside of it
 
 
@@ -149,7 +148,8 @@ def _growth(
 def _nearest(point: np.ndarray, ring: list[int], surface: dict[int, tuple[int, ...]], positions: np.ndarray) -> int:
     """The lowest of the nearest triangles."""
     squared = {t: _squared_distances(point[None], positions[list(surface[t])])[0] for t in ring}
-    return min(t for t in ring if squared[t] <= min(squared.values()) + _SAME)
+    nearest = min(squared.values()) * (1 + 1e-9) + 1e-24  # equal but for rounding, on a mesh of size one
+    return min(t for t in ring if squared[t] <= nearest)
 
 
 def _squared_distances(points: np.ndarray, corners: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ def walk(points, starts, positions, triangles, first, star, found, weights, squa
     ``star[first[v]:first[v + 1]]`` are the triangles of vertex v.
     """
     seen = np.full(triangles.shape[0], -1, np.int64)
+    size = np.abs(positions).max()
     for i in range(points.shape[0]):
         nearest = np.inf
         # two rings of triangles around the start, then around each better triangle
@@ -21,31 +22,44 @@ def walk(points, starts, positions, triangles, first, star, found, weights, squa
             for corner in range(3):
                 v = triangles[star[a], corner]
                 for b in range(first[v], first[v + 1]):
-                    nearest = try_triangle(i, star[b], nearest, points, positions, triangles, seen, found, weights)
+                    nearest = try_triangle(
+                        i, star[b], nearest, points, positions, triangles, size, seen, found, weights
+                    )
         centre = np.int64(-1)
         while centre != found[i]:
             centre = found[i]
             for corner in range(3):
                 v = triangles[centre, corner]
                 for b in range(first[v], first[v + 1]):
-                    nearest = try_triangle(i, star[b], nearest, points, positions, triangles, seen, found, weights)
+                    nearest = try_triangle(
+                        i, star[b], nearest, points, positions, triangles, size, seen, found, weights
+                    )
         squared[i] = nearest
 
 
 @njit(cache=True, nogil=True)
 @typing.no_type_check
-def try_triangle(i, t, nearest, points, positions, triangles, seen, found, weights):  # pragma: no cover (compiled)
+def try_triangle(
+    i, t, nearest, points, positions, triangles, size, seen, found, weights
+):  # pragma: no cover (compiled)
     """Keep triangle `t` for point `i` when it is nearer, or as near and lower; returns the least squared distance."""
     if seen[t] == i:
         return nearest
     seen[t] = i
     a, b, c = triangles[t]
     distance, w_a, w_b, w_c = barycentric_of_nearest(points[i], positions[a], positions[b], positions[c])
-    if distance < nearest or (distance == nearest and t < found[i]):
+    if as_near(distance, size) < nearest or (distance <= as_near(nearest, size) and t < found[i]):
         found[i] = t
         weights[i, 0], weights[i, 1], weights[i, 2] = w_a, w_b, w_c
         return distance
     return nearest
+
+
+@njit(cache=True, nogil=True)
+@typing.no_type_check
+def as_near(squared, size):  # pragma: no cover (compiled)
+    """The squared distance up to which rounding alone decides, on a mesh of this size; from a shared side, for one."""
+    return squared * (1.0 + 1e-9) + 1e-24 * size * size
 
 
 @njit(cache=True, nogil=True)

@@ -25,9 +25,9 @@ ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument(
-        "--pictures", type=int, default=768, help="how many pictures each contender turns into samples"
+        "--pictures", type=int, default=1536, help="how many pictures each contender turns into samples"
     )
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--rounds", type=int, default=2)
     arguments.add_argument("--quick", action="store_true", help="few pictures, one round")
     arguments.add_argument("--json", type=Path, help="write the numbers to this file")
     given = arguments.parse_args()

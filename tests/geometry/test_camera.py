@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from geometry.camera import ScaledOrthographicCamera, apply_affine, compose_affine
+from geometry.camera import PerspectiveCamera, ScaledOrthographicCamera, apply_affine, compose_affine
 from geometry.frames import Similarity2D
 from geometry.rotation import rotation_from_euler
 
@@ -90,3 +90,55 @@ def test_float32_points_stay_float32_and_keep_their_leading_shape():
     assert projected.dtype == np.float32
     assert projected.shape == (2, 7, 3)
     np.testing.assert_allclose(projected, camera.project(points), atol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------- perspective
+
+
+def lopsided_perspective(distance_mm=500.0):
+    return PerspectiveCamera(
+        900.0, np.array([311.0, 242.0]), rotation_from_euler(0.2, -0.6, 0.1), np.array([40.0, -30.0, -distance_mm])
+    )
+
+
+def test_a_pinhole_by_hand():
+    """f = 1000 px, a point 30 mm right of, 20 mm above and 500 mm before the lens: 60 px to the right, 40 px up."""
+    camera = PerspectiveCamera(1000.0, np.array([320.0, 240.0]), np.eye(3), np.array([0.0, 0.0, -550.0]))
+    np.testing.assert_allclose(camera.project(np.array([[30.0, 20.0, 50.0]])), [[380.0, 200.0, 50 * 1000 / 550]])
+    assert camera.scale == pytest.approx(1000 / 550)
+
+
+@given(points=POINTS)
+def test_points_on_a_ray_through_the_lens_are_seen_at_one_place(points):
+    camera = lopsided_perspective()
+    lens = -camera.rotation.T @ camera.translation_mm
+    nearer = lens + 0.7 * (points - lens)
+    np.testing.assert_allclose(camera.project(nearer)[:, :2], camera.project(points)[:, :2], atol=1e-6)
+
+
+@given(points=POINTS)
+def test_near_its_point_the_scaled_orthographic_camera_follows_the_pinhole(points):
+    camera = lopsided_perspective()
+    point = np.array([10.0, 25.0, 60.0])
+    simple = camera.scaled_orthographic(point)
+    np.testing.assert_allclose(simple.project(point[None])[0], [*camera.project(point[None])[0, :2], 0], atol=1e-9)
+    near = point + points / 1500  # a tenth of a millimetre
+    np.testing.assert_allclose(simple.project(near)[:, :2], camera.project(near)[:, :2], atol=0.01)
+
+
+def test_from_far_away_a_pinhole_is_scaled_orthographic():
+    points = np.random.default_rng(3).uniform(-100, 100, (20, 3))
+    far = lopsided_perspective(distance_mm=5e8)
+    camera = PerspectiveCamera(9e8, far.principal_point_px, far.rotation, far.translation_mm)
+    simple = camera.scaled_orthographic()
+    np.testing.assert_allclose(simple.project(points), camera.project(points), atol=1e-3)
+    np.testing.assert_allclose(simple.rotation, camera.rotation, atol=1e-6)
+
+
+def test_a_point_behind_the_pinhole_has_no_image():
+    with pytest.raises(ValueError, match="a point lies 100 mm behind the camera"):
+        lopsided_perspective().project(
+            (lopsided_perspective().rotation.T @ (np.array([0, 0, 100.0]) - lopsided_perspective().translation_mm))[
+                None
+            ]
+        )

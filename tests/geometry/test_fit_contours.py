@@ -26,7 +26,13 @@ def fitter(contour="march"):
 @cache
 def profiles(fit_faces):
     """Faces turned by more than 45°."""
-    return fit_faces.draw_people(load_built_in(), 20, seed=1, yaw_deg=(45.0, 90.0))
+    return fit_faces.draw_people(load_built_in(), 16, seed=1, yaw_deg=(45.0, 90.0))
+
+
+@cache
+def outlines(fit_faces, rule):
+    """Their landmarks, hidden jaw points on the outline, and which these are."""
+    return profiles(fit_faces).outlined_px(rule)
 
 
 def noisy(landmarks, seed):
@@ -86,7 +92,7 @@ def test_a_mesh_that_is_no_face_has_no_contour():
 
 
 def test_at_the_true_pose_the_z_buffer_hides_the_same_points_and_shows_the_same_outline(fit_faces):
-    people = fit_faces.draw_people(load_built_in(), 16, seed=3, yaw_deg=(10.0, 90.0))
+    people = fit_faces.draw_people(load_built_in(), 12, seed=3, yaw_deg=(10.0, 90.0))
     outlined, hidden = people.outlined_px("height")
     agreed, distances = [], []
     for i in range(len(people)):
@@ -100,7 +106,7 @@ def test_at_the_true_pose_the_z_buffer_hides_the_same_points_and_shows_the_same_
         distances.append(np.linalg.norm(seen - outlined[i], axis=1)[both] / people.scale[i])
     assert np.mean(agreed) > 0.96
     distances = np.concatenate(distances)
-    assert len(distances) > 80
+    assert len(distances) > 50
     assert np.median(distances) < 1.0  # millimetres
     assert np.quantile(distances, 0.9) < 5.0
 
@@ -108,7 +114,7 @@ def test_at_the_true_pose_the_z_buffer_hides_the_same_points_and_shows_the_same_
 @pytest.mark.parametrize("rule", RULES)
 def test_marching_lowers_the_error_beyond_45_degrees_by_far_more_than_a_third(fit_faces, rule):
     people = profiles(fit_faces)
-    outlined, hidden = people.outlined_px(rule)
+    outlined, hidden = outlines(fit_faces, rule)
     assert hidden.sum(axis=1).mean() > 6
     landmarks = noisy(outlined, 4)
     marched = fitter().fit(landmarks, image_size_hw=fit_faces.SIZE_HW)
@@ -120,7 +126,7 @@ def test_marching_lowers_the_error_beyond_45_degrees_by_far_more_than_a_third(fi
 
 def test_marching_on_the_outline_is_as_good_as_knowing_the_hidden_vertices(fit_faces):
     people = profiles(fit_faces)
-    outlined, _ = people.outlined_px("evenly")
+    outlined, _ = outlines(fit_faces, "evenly")
     marched = fitter().fit(noisy(outlined, 5), image_size_hw=fit_faces.SIZE_HW)
     informed = fitter("fixed").fit(noisy(people.landmarks_px, 5), image_size_hw=fit_faces.SIZE_HW)
     without_jaw = noisy(outlined, 5)
@@ -140,7 +146,7 @@ def test_a_face_from_the_front_keeps_its_jaw_where_it_is(fit_faces):
 
 def test_hidden_points_say_how_far_the_contour_is_and_nothing_along_it(fit_faces):
     people = profiles(fit_faces)
-    outlined, _ = people.outlined_px("evenly")
+    outlined, _ = outlines(fit_faces, "evenly")
     fit = fitter().fit(outlined[:1], image_size_hw=fit_faces.SIZE_HW)[0]
     hidden = (fit.points.corners != fitter().landmarks.corners).any(axis=1)
     assert hidden.sum() >= 6
@@ -152,7 +158,7 @@ def test_hidden_points_say_how_far_the_contour_is_and_nothing_along_it(fit_faces
 
 def test_the_66_points_march_as_the_68_without_two_of_them(fit_faces):
     people = profiles(fit_faces)
-    landmarks = noisy(people.outlined_px("evenly")[0], 8)[:6]
+    landmarks = noisy(outlines(fit_faces, "evenly")[0], 8)[:6]
     scheme = landmark_scheme("3dfaw-66")
     fits = fit_landmarks(
         people.model, scheme.of_68(landmarks), points="3dfaw-66", config=MARCH, image_size_hw=fit_faces.SIZE_HW
@@ -175,7 +181,7 @@ def test_a_mirrored_picture_marches_on_the_other_side(fit_faces):
 
 def test_a_marching_batch_is_its_faces_one_by_one(fit_faces):
     people = profiles(fit_faces)
-    landmarks = noisy(people.outlined_px("evenly")[0], 10)[:5]
+    landmarks = noisy(outlines(fit_faces, "evenly")[0], 10)[:4]
     together = fitter().fit(landmarks, image_size_hw=fit_faces.SIZE_HW)
     for points, fit in zip(landmarks, together, strict=True):
         alone = fitter().fit(points, image_size_hw=fit_faces.SIZE_HW)
@@ -183,7 +189,7 @@ def test_a_marching_batch_is_its_faces_one_by_one(fit_faces):
 
 
 def test_wrong_points_among_marching_ones_are_let_go(fit_faces):
-    people = fit_faces.draw_people(load_built_in(), 12, seed=11, yaw_deg=(20.0, 70.0))
+    people = fit_faces.draw_people(load_built_in(), 10, seed=11, yaw_deg=(20.0, 70.0))
     clean = noisy(people.outlined_px("evenly")[0], 12)
     spoiled, rng = clean.copy(), np.random.default_rng(13)
     for face in spoiled:

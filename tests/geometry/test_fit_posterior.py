@@ -79,7 +79,7 @@ def test_every_vertex_lies_where_it_is_said_to_lie(drawn, fit_faces):
     model, shape, posed = people.model, [], []
     some = SurfacePoints.at_vertices(np.arange(0, model.n_vertices, 500))
     rows = model.rows(some)
-    for i, fit in enumerate(fits[:48]):
+    for i, fit in enumerate(fits[:24]):
         sure = posterior(model, fit)
         true, found = rows.positions(people.face(i)), rows.positions(fit.coefficients)
         shape.append(np.abs(true - found) < INSIDE * sure.vertex_stddev_mm(model, points=some))
@@ -92,9 +92,9 @@ def test_every_vertex_lies_where_it_is_said_to_lie(drawn, fit_faces):
         )
         off = np.concatenate([in_picture, np.abs(depth - fitted_depth)[:, None]], axis=1)
         posed.append(off < INSIDE * stddevs)
-    # the vertices of a face move together, so forty-eight faces leave some per cent open
-    assert abs(np.mean(shape) - 0.95) < 0.03
-    assert (np.abs(np.mean(posed, axis=(0, 1)) - 0.95) < 0.04).all()
+    # the vertices of a face move together, so twenty-four faces leave some per cent open
+    assert abs(np.mean(shape) - 0.95) < 0.04
+    assert (np.abs(np.mean(posed, axis=(0, 1)) - 0.95) < 0.05).all()
 
 
 def test_all_vertices_and_some_points_are_equally_sure(drawn):
@@ -133,14 +133,14 @@ def test_posed_vertices_spread_as_draws_of_pose_and_face_do(fit_faces, camera):
     scaled = fit.coefficients.in_stddevs(model)
     z = np.concatenate([scaled.identity, scaled.expression])
     places = []
-    for change in np.random.default_rng(5).multivariate_normal(np.zeros(len(sure.covariance)), sure.covariance, 4000):
+    for change in np.random.default_rng(5).multivariate_normal(np.zeros(len(sure.covariance)), sure.covariance, 2500):
         face = Coefficients.from_stddevs(model, (z + change[:16])[:12], (z + change[:16])[12:])
         turned = (model.vertices(face) - sure.centroid_mm) @ (
             rotation_from_vector(change[16:19]) @ fit.camera.rotation
         ).T
         places.append(seen_mm(fit.camera, sure.centroid_mm, turned, change[19:22]))
     spread = np.std(places, axis=0)
-    np.testing.assert_allclose(sure.posed_vertex_stddev_mm(model), spread, rtol=0.08, atol=0.01)
+    np.testing.assert_allclose(sure.posed_vertex_stddev_mm(model), spread, rtol=0.1, atol=0.01)
 
 
 def seen_mm(camera, centroid, turned, change):
