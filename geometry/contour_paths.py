@@ -17,7 +17,7 @@ from geometry.morphable_model import REGION_NAMES, MorphableModel, SurfacePoints
 
 _SPACING = np.radians(5.0)  # six millimetres on a cheek: the outline between two places is off by 0.1 mm
 _BEYOND_MIDLINE = np.radians(20.0)
-_HEIGHT_STEP_MM = 12.0
+_HEIGHT_STEP_MM = 9.0
 _ABOVE_MM = 27.0  # how far above the jaw's first point a straight line across can leave a tilted face
 _ACROSS_MM = 4.0  # half the stretch over which a normal is taken; a fold of the skin is narrower
 _TIED_MM = 12.0  # a place above or below that is farther away lies on another part (the neck under a chin)
@@ -54,7 +54,9 @@ def contour_paths(model: MorphableModel) -> ContourPaths:
     ends = mean[model.landmark_vertices[[0, JAW.stop - 1]]]
     axis = np.array([ends[:, 0].mean(), ends[:, 2].mean()])
     excluded = [REGION_NAMES.index(name) for name in _LEFT_OUT]
-    triangles = model.triangles[~np.isin(model.regions[model.triangles], excluded).any(axis=1)]
+    left_out = np.isin(model.regions, excluded)
+    a, b, c = model.triangles.T
+    surface = _Surface(mean, model.triangles[~(left_out[a] | left_out[b] | left_out[c])], axis)
 
     of_jaw = np.full(JAW.stop, -1)
     sides: list[int] = []
@@ -67,7 +69,7 @@ def contour_paths(model: MorphableModel) -> ContourPaths:
         for height, landmark, angle in _heights(mean[vertices, 1], own_angles):
             reach = max(side * angle, 0.0) + _BEYOND_MIDLINE
             angles = angle - side * np.arange(landmark >= 0, reach / _SPACING) * _SPACING
-            there, seen = _on_plane(mean, triangles, axis, height + _OFF_VERTEX_MM, angles)
+            there, seen = surface.on_plane(height + _OFF_VERTEX_MM, angles)
             if seen.sum() < 2:
                 raise ValueError(
                     f"nothing of {model.name} lies in front of its jaw at a height of {height:.0f} mm: "
@@ -83,7 +85,7 @@ def contour_paths(model: MorphableModel) -> ContourPaths:
             first += len(angles)
             lists[0].append(here)
             for offset, neighbours in ((_ACROSS_MM, lists[1]), (-_ACROSS_MM, lists[2])):
-                neighbours.append(_neighbours(mean, triangles, axis, height + offset, angles, here))
+                neighbours.append(surface.neighbours(height + offset, angles, here))
     longest = max(len(path) for path in paths)
     index = np.stack([np.append(path, np.full(longest - len(path), path[-1])) for path in paths])
     return ContourPaths(np.array(sides), of_jaw, index, *(_joined(points) for points in lists))
@@ -103,51 +105,52 @@ def _heights(heights: np.ndarray, angles: np.ndarray) -> list[tuple[float, int, 
     return found
 
 
-def _neighbours(
-    mean: np.ndarray, triangles: np.ndarray, axis: np.ndarray, height: float, angles: np.ndarray, here: SurfacePoints
-) -> SurfacePoints:
-    """The places at another height; where there is none nearby, the place itself."""
-    there, seen = _on_plane(mean, triangles, axis, height + _OFF_VERTEX_MM, angles)
-    seen &= np.linalg.norm(_positions(mean, there) - _positions(mean, here), axis=1) < _TIED_MM
-    return SurfacePoints(
-        np.where(seen[:, None], there.corners, here.corners), np.where(seen[:, None], there.weights, here.weights)
-    )
+class _Surface:
+    """The mean face as seen from the head's axis."""
 
+    def __init__(self, mean: np.ndarray, triangles: np.ndarray, axis: np.ndarray) -> None:
+        self.mean, self.triangles, self.axis = mean, triangles, axis
+        a, b, c = mean[triangles, 1].T
+        self.low, self.high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
 
-def _on_plane(
-    mean: np.ndarray, triangles: np.ndarray, axis: np.ndarray, height: float, angles: Float[np.ndarray, " r"]
-) -> tuple[SurfacePoints, np.ndarray]:
-    """The outermost surface point of each ray from the axis in a horizontal plane, and which rays meet the surface."""
-    above = mean[triangles, 1] - height
-    crossing = (above.min(axis=1) < 0) & (above.max(axis=1) > 0)
-    triangles, above = triangles[crossing], above[crossing]
-    if len(triangles) == 0:
-        return SurfacePoints.at_vertices(np.zeros(len(angles), np.int32)), np.zeros(len(angles), dtype=bool)
-    # the corner that lies alone on its side of the plane comes first
-    alone = np.where((above > 0).sum(axis=1) == 1, above.argmax(axis=1), above.argmin(axis=1))
-    order = (alone[:, None] + np.arange(3)) % 3
-    triangles, above = np.take_along_axis(triangles, order, axis=1), np.take_along_axis(above, order, axis=1)
-    share = above[:, :1] / (above[:, :1] - above[:, 1:])  # (t 2) how far along the two edges from the lone corner
-    corners = mean[triangles][:, :, [0, 2]] - axis  # (t 3 xz)
-    ends = corners[:, :1] + share[:, :, None] * (corners[:, 1:] - corners[:, :1])  # (t 2 xz)
+    def neighbours(self, height: float, angles: np.ndarray, here: SurfacePoints) -> SurfacePoints:
+        """The places at another height; where there is none nearby, the place itself."""
+        there, seen = self.on_plane(height + _OFF_VERTEX_MM, angles)
+        seen &= np.linalg.norm(self.positions(there) - self.positions(here), axis=1) < _TIED_MM
+        return SurfacePoints(
+            np.where(seen[:, None], there.corners, here.corners), np.where(seen[:, None], there.weights, here.weights)
+        )
 
-    direction = np.stack([np.sin(angles), np.cos(angles)], axis=1)  # (r xz)
-    across = np.stack([np.cos(angles), -np.sin(angles)], axis=1)
-    side, reach = ends @ across.T, ends @ direction.T  # (t 2 r)
-    meets = (side[:, 0] > 0) != (side[:, 1] > 0)
-    along = side[:, 0] / np.where(meets, side[:, 0] - side[:, 1], 1.0)  # (t r) where on the cut the ray meets it
-    distance = reach[:, 0] + along * (reach[:, 1] - reach[:, 0])
-    distance = np.where(meets & (distance > 0), distance, -1.0)
-    best = distance.argmax(axis=0)
-    seen = distance.max(axis=0) > 0
-    part = np.where(seen, along[best, np.arange(len(angles))], 0.0)
-    first, second = (1 - part) * share[best, 0], part * share[best, 1]
-    weights = np.stack([1 - first - second, first, second], axis=1)
-    return SurfacePoints(triangles[best].astype(np.int32), weights), seen
+    def positions(self, points: SurfacePoints) -> np.ndarray:
+        return np.einsum("pcx,pc->px", self.mean[points.corners], points.weights)
 
+    def on_plane(self, height: float, angles: Float[np.ndarray, " r"]) -> tuple[SurfacePoints, np.ndarray]:
+        """The outermost surface point of each ray from the axis in a horizontal plane, and which rays meet the surface."""
+        triangles = self.triangles[(self.low < height) & (self.high > height)]
+        if len(triangles) == 0:
+            return SurfacePoints.at_vertices(np.zeros(len(angles), np.int32)), np.zeros(len(angles), dtype=bool)
+        above = self.mean[triangles, 1] - height
+        # the corner that lies alone on its side of the plane comes first
+        alone = np.where((above > 0).sum(axis=1) == 1, above.argmax(axis=1), above.argmin(axis=1))
+        order = (alone[:, None] + np.arange(3)) % 3
+        triangles, above = np.take_along_axis(triangles, order, axis=1), np.take_along_axis(above, order, axis=1)
+        share = above[:, :1] / (above[:, :1] - above[:, 1:])  # (t 2) how far along the two edges from the lone corner
+        corners = self.mean[triangles][:, :, [0, 2]] - self.axis  # (t 3 xz)
+        ends = corners[:, :1] + share[:, :, None] * (corners[:, 1:] - corners[:, :1])  # (t 2 xz)
 
-def _positions(mean: np.ndarray, points: SurfacePoints) -> np.ndarray:
-    return np.einsum("pcx,pc->px", mean[points.corners], points.weights)
+        direction = np.stack([np.sin(angles), np.cos(angles)], axis=1)  # (r xz)
+        across = np.stack([np.cos(angles), -np.sin(angles)], axis=1)
+        side, reach = ends @ across.T, ends @ direction.T  # (t 2 r)
+        meets = (side[:, 0] > 0) != (side[:, 1] > 0)
+        along = side[:, 0] / np.where(meets, side[:, 0] - side[:, 1], 1.0)  # (t r) where on the cut the ray meets it
+        distance = reach[:, 0] + along * (reach[:, 1] - reach[:, 0])
+        distance = np.where(meets & (distance > 0), distance, -1.0)
+        best = distance.argmax(axis=0)
+        seen = distance.max(axis=0) > 0
+        part = np.where(seen, along[best, np.arange(len(angles))], 0.0)
+        first, second = (1 - part) * share[best, 0], part * share[best, 1]
+        weights = np.stack([1 - first - second, first, second], axis=1)
+        return SurfacePoints(triangles[best].astype(np.int32), weights), seen
 
 
 def _joined(lists: list[SurfacePoints]) -> SurfacePoints:

@@ -88,7 +88,7 @@ class ContourMarcher:
         index = np.tile(np.arange(n_landmarks), (n, 1))
         marched = n_landmarks + np.take_along_axis(place, nearest, axis=1)
         index[:, self.landmarks] = np.where(is_hidden, marched, self.landmarks)
-        along = np.take_along_axis(self._directions(outline), nearest[:, None], axis=2)
+        along = self._stretches(outline, nearest, wanted)
         jaw_line = _unit(np.gradient(outline[:, :, path], axis=2))
         shortened = np.zeros((n, 2, n_landmarks))
         kept = np.sqrt(1 - 1 / np.sqrt(1 + slip**2))[:, None, None]
@@ -123,10 +123,18 @@ class ContourMarcher:
         place = np.take_along_axis(np.broadcast_to(path, facing.shape), choice[:, :, None], axis=2)[:, :, 0]
         return outline, place, choice > 0
 
-    def _directions(self, outline: np.ndarray) -> np.ndarray:
-        """The outline's own direction at each parallel (n 2 l), from its neighbours on the same side."""
-        halves = [np.gradient(outline[:, :, self.paths.side == side], axis=2) for side in (-1, 1)]
-        return _unit(np.concatenate(halves, axis=2))
+    def _stretches(self, outline: np.ndarray, nearest: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """The outline's direction (n 2 l) from the nearest place toward the neighbour on the landmark's side of it."""
+        same_side = np.append(self.paths.side[1:] == self.paths.side[:-1], False)
+        number = np.arange(len(same_side))
+        following, before = np.where(same_side, number + 1, number), np.where(np.roll(same_side, 1), number - 1, number)
+        here = np.take_along_axis(outline, nearest[:, None], axis=2)
+        down, up = (
+            np.take_along_axis(outline, neighbour[nearest][:, None], axis=2) - here for neighbour in (following, before)
+        )
+        offset = wanted - here
+        toward = ((offset * _unit(down)).sum(axis=1) >= (offset * _unit(up)).sum(axis=1))[:, None]
+        return _unit(np.where(toward, down, up))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

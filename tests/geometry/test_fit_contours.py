@@ -145,7 +145,6 @@ def test_a_face_from_the_front_keeps_its_jaw_where_it_is(fit_faces):
 
 
 def test_hidden_points_say_how_far_the_contour_is_and_nothing_along_it(fit_faces):
-    people = profiles(fit_faces)
     outlined, _ = outlines(fit_faces, "evenly")
     fit = fitter().fit(outlined[:1], image_size_hw=fit_faces.SIZE_HW)[0]
     hidden = (fit.points.corners != fitter().landmarks.corners).any(axis=1)
@@ -153,7 +152,7 @@ def test_hidden_points_say_how_far_the_contour_is_and_nothing_along_it(fit_faces
     singular = np.linalg.svd(fit.information, compute_uv=False)
     np.testing.assert_allclose(singular[hidden], np.tile([1.0, 0.0], (hidden.sum(), 1)), atol=1e-6)
     np.testing.assert_allclose(singular[JAW.stop :], 1.0, atol=1e-9)
-    assert fit.residual_px[hidden].max() < 3
+    assert np.median(fit.residual_px[hidden]) < 2
 
 
 def test_the_66_points_march_as_the_68_without_two_of_them(fit_faces):
@@ -180,7 +179,6 @@ def test_a_mirrored_picture_marches_on_the_other_side(fit_faces):
 
 
 def test_a_marching_batch_is_its_faces_one_by_one(fit_faces):
-    people = profiles(fit_faces)
     landmarks = noisy(outlines(fit_faces, "evenly")[0], 10)[:4]
     together = fitter().fit(landmarks, image_size_hw=fit_faces.SIZE_HW)
     for points, fit in zip(landmarks, together, strict=True):
