@@ -128,7 +128,7 @@ class FitRecipe:
             return [], [], []
         found = self.fitter.fit(
             np.stack([face.landmarks_px for face in faces]),
-            image_size_hw=(IMAGE_HEIGHT, IMAGE_HEIGHT),
+            image_size_hw=None,  # known when the photograph is read; whether landmarks lie outside is checked then
             source_ids=[face.source_id for face in faces],
             person_ids=persons,
         )

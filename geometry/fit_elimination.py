@@ -184,10 +184,10 @@ def determined_modes(
     from geometry.fit_kernel import dual_determined  # numba, on first use
 
     determined, stiff = np.empty(n), stiffness(points, None, rows) >= MOST_STIFF
-    for chosen, gram in ((~stiff, "own_gram_blocks_32"), (stiff, "own_gram_blocks")):
+    for chosen, in_single_precision in ((~stiff, True), (stiff, False)):
         if chosen.any():
             found = np.empty(int(chosen.sum()))
-            dual_determined(getattr(points, gram), np.ascontiguousarray(rows[chosen]), found)
+            dual_determined(_gram(points, None, in_single_precision), np.ascontiguousarray(rows[chosen]), found)
             determined[chosen] = found
     return determined
 

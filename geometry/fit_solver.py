@@ -77,7 +77,7 @@ class FitProblem:
     slip            (n,) how far contour points slip along the contour (standard deviation in units of the noise)
     person          (n,) images with the same number share the first `n_identity` coefficients; None: none do
     log_focal       (n,) prior mean of the logarithm of an unknown focal length; None: it is as the start has it
-    determined      (n,) ν of the module's docstring; zeros for the plain ridge
+    determined      (n,) ν of the module's docstring; None for the plain ridge
     log_scale       (n,) where its term is zero: it is 2ν·(log s − log_scale)
     """
 
@@ -128,8 +128,8 @@ def minimise(
 
     A face has arrived when its next step will be below `step_tolerance` (radians, relative scale, shift relative to the
     face's radius, hundredths of a coefficient's standard deviation), as the last two let expect, or when the objective
-    did not fall beyond rounding. `coefficients`
-    (default: zero, the mean face) belong to the start; without them contour points are left out of the first steps.
+    did not fall beyond rounding. `coefficients` (default: zero, the mean face) belong to the start; without them
+    contour points are left out of the first steps.
     """
     faces = _Faces(problem, start, options, coefficients)
     first_march = 0 if coefficients is not None else _STEPS_BEFORE_MARCHING
@@ -221,23 +221,12 @@ class _Faces:
         q, inside = self._squares(active, trial, shapes)
         reached = self._objective(active, q, inside, coefficients, trial)
 
-        before = self.objective[active]
-        rounding = _ROUNDING * (1 + np.abs(reached))
-        better = reached <= before + rounding
+        better = reached <= self.objective[active] + _ROUNDING * (1 + np.abs(reached))
         shift = np.abs(step[:, 4:6]).max(axis=1) / (self.poses.scale[active] * points.radius)
         length = np.maximum(np.abs(step[:, :4]).max(axis=1), shift)
-        bend = np.abs(coefficients - self.coefficients[active]).max(axis=1) * _BEND
-        size = np.maximum(length, bend)
-        ahead = size * np.clip(size / self.size[active], _LEAST_RATE, 1.0)  # how large the next step will be
-        with np.errstate(invalid="ignore"):  # a start behind a perspective camera has no finite objective
-            in_vain = np.abs(before - reached) <= rounding
-        arrived = ((ahead < options.step_tolerance) | in_vain) & better
-        if options.loss != "squares":  # reweighting moves the coefficients even where the pose stands still
-            with np.errstate(invalid="ignore"):
-                arrived &= (self.width[active] == options.loss_width) & (
-                    np.abs(before - reached) < _STEADY * np.abs(reached)
-                )
-        arrived = self._for_all_images(arrived & steady, active, np.logical_and)
+        size = np.maximum(length, np.abs(coefficients - self.coefficients[active]).max(axis=1) * _BEND)
+        arrived = self._has_arrived(active, size, reached) & better & steady
+        arrived = self._for_all_images(arrived, active, np.logical_and)
 
         won = active[better]
         self.poses.put(won, trial.of(better))
@@ -253,6 +242,17 @@ class _Faces:
 
         self.converged[active[arrived]] = True
         return active[~arrived & (self.damping[active] < _MOST_DAMPING)]
+
+    def _has_arrived(self, active: np.ndarray, size: np.ndarray, reached: np.ndarray) -> np.ndarray:
+        """Whether a step of this size, to this objective, was the last one that matters."""
+        with np.errstate(invalid="ignore"):  # a start behind a perspective camera has no finite objective
+            rate = size / np.maximum(self.size[active], 1e-300)
+            change = np.abs(self.objective[active] - reached)
+        ahead = size * np.clip(rate, _LEAST_RATE, 1.0)  # how large the next step will be
+        arrived = (ahead < self.options.step_tolerance) | (change <= _ROUNDING * (1 + np.abs(reached)))
+        if self.options.loss != "squares":  # reweighting moves the coefficients even where the pose stands still
+            arrived &= (self.width[active] == self.options.loss_width) & (change < _STEADY * np.abs(reached))
+        return arrived
 
     def _solve(self, active: np.ndarray, index: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Step and coefficients of the active faces."""
