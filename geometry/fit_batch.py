@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from geometry.camera import PerspectiveCamera, ScaledOrthographicCamera
 from geometry.fit_elimination import determined_modes
+from geometry.fit_losses import USUAL_WIDTH
 from geometry.fit_marching import ContourMarcher
 from geometry.fit_points import FitPoints
 from geometry.fit_poses import Poses, starting_poses
@@ -127,7 +128,8 @@ def _solve(setup: FitSetup, batch: Batch, minimiser: Minimiser) -> tuple[Minimum
     """Of faces that can be fitted: minimum, origin of its pixels in the image frame (n 2), noise, determined modes."""
     faces, weights, person = batch.landmarks_px, batch.weights, batch.person
     config, points = setup.config, setup.points
-    options = SolverOptions(config.loss, config.loss_width, config.max_steps, config.step_tolerance)
+    width = config.loss_width or USUAL_WIDTH[config.loss]
+    options = SolverOptions(config.loss, width, config.max_steps, config.step_tolerance)
     # about the given points' centroid: the translation then has nothing to do with where the face is
     origin = (weights[:, None] @ faces)[:, 0] / weights.sum(axis=1)[:, None]
     targets = (faces - origin[:, None]) * (1, -1)
@@ -141,12 +143,15 @@ def _solve(setup: FitSetup, batch: Batch, minimiser: Minimiser) -> tuple[Minimum
     n_identity = 0 if person is None else setup.model.n_identity
     root_weights = np.sqrt(weights) / noise_px[:, None]
     rows = start.plane[:, :, :, None] * root_weights[:, None, None]
-    determined = determined_modes(points, rows, person, n_identity)
+    images = np.ones(len(faces)) if person is None else np.bincount(person)[person]
+    identity_prior = 1 + (images - 1) * config.shared_error
+    determined = determined_modes(points, rows, person, n_identity, identity_prior)
     problem = FitProblem(
         points=points,
         targets=np.ascontiguousarray(targets.transpose(0, 2, 1)),
         weights=weights,
         noise_px=noise_px,
+        identity_prior=identity_prior,
         contour=setup.marcher,
         slip=config.contour_slip_mm * start.scale / noise_px,
         person=person,

@@ -117,11 +117,13 @@ def shared_step(
     coefficients: Float[np.ndarray, "n k"],
     person: Int[np.ndarray, " n"],
     n_identity: int,
+    identity_prior: Float[np.ndarray, " n"],
 ) -> Step:
     """Several images of each person: expression and pose of each image are eliminated, then the common identity.
 
-    Rows of `coefficients` of one person hold the same identity, and do so in the answer. Damping acts on the pose's
-    diagonal before elimination.
+    `identity_prior` is how often the prior of the identity counts, the same for all images of a person. Rows of
+    `coefficients` of one person hold the same identity, and do so in the answer. Damping acts on the pose's diagonal
+    before elimination.
     """
     n, m, _, p = equations.jacobian.shape
     n_expression = points.n_modes - n_identity
@@ -146,7 +148,8 @@ def shared_step(
         images = np.flatnonzero(person == one)
         together = left[images].sum(axis=0)
         before = coefficients[images[0], :n_identity]
-        change = np.linalg.solve(together[:, :-1] + np.eye(n_identity), together[:, -1] - before)
+        prior = identity_prior[images[0]]
+        change = np.linalg.solve(together[:, :-1] + prior * np.eye(n_identity), together[:, -1] - prior * before)
         own = solved[images, :, -1] - solved[images, :, :-1] @ change
         new[images, :n_identity] = before + change
         new[images, n_identity:] = coefficients[images, n_identity:] + own[:, :n_expression]
@@ -167,7 +170,11 @@ def stiffness(
 
 
 def determined_modes(
-    points: FitPoints, rows: Float[np.ndarray, "n 2 3 p"], person: Int[np.ndarray, " n"] | None, n_identity: int
+    points: FitPoints,
+    rows: Float[np.ndarray, "n 2 3 p"],
+    person: Int[np.ndarray, " n"] | None,
+    n_identity: int,
+    identity_prior: Float[np.ndarray, " n"],
 ) -> Float[np.ndarray, " n"]:
     """How many modes each image determines: tr(1 − K⁻¹) = Σ λ/(1 + λ) over the eigenvalues λ of B̃ᵀ·B̃.
 
@@ -176,7 +183,7 @@ def determined_modes(
     """
     n, _, _, p = rows.shape
     if person is not None:
-        return _determined_together(points.basis(rows, None), person, n_identity)
+        return _determined_together(points.basis(rows, None), person, n_identity, identity_prior)
     if 2 * p > points.n_modes:
         basis = points.basis(rows, None)
         inner = basis.transpose(0, 2, 1) @ basis + np.eye(points.n_modes)
@@ -192,7 +199,9 @@ def determined_modes(
     return determined
 
 
-def _determined_together(basis: np.ndarray, person: np.ndarray, n_identity: int) -> np.ndarray:
+def _determined_together(
+    basis: np.ndarray, person: np.ndarray, n_identity: int, identity_prior: np.ndarray
+) -> np.ndarray:
     """tr(C_i·H_i) of every image: H_i its information on identity and expression, C_i their covariance given all."""
     n, _, k = basis.shape
     information = basis.transpose(0, 2, 1) @ basis
@@ -203,7 +212,7 @@ def _determined_together(basis: np.ndarray, person: np.ndarray, n_identity: int)
     covariance = np.empty((n, k, k))
     for one in np.unique(person):
         images = np.flatnonzero(person == one)
-        of_identity = np.linalg.inv(left[images].sum(axis=0) + np.eye(n_identity))
+        of_identity = np.linalg.inv(left[images].sum(axis=0) / identity_prior[images[0]] + np.eye(n_identity))
         cross = -gain[images] @ of_identity
         covariance[np.ix_(images, identity, identity)] = of_identity
         covariance[np.ix_(images, own, identity)] = cross

@@ -7,6 +7,9 @@ from jaxtyping import Float
 
 Loss = Literal["squares", "huber", "geman_mcclure"]
 
+USUAL_WIDTH: dict[Loss, float] = {"squares": 1.0, "huber": 1.5, "geman_mcclure": 5.0}
+"""Where each loss bends unless somebody says otherwise (`tests/benchmarks/fit_accuracy.py`); squares never do."""
+
 
 def loss_value(q: Float[np.ndarray, "n p"], width: Float[np.ndarray, " n"], loss: Loss) -> Float[np.ndarray, "n p"]:
     """ρ(q) with ρ'(0) = 1; `width` in standard deviations of the noise."""

@@ -18,6 +18,7 @@ from geometry.camera import PerspectiveCamera, ScaledOrthographicCamera
 from geometry.fit_points import FitPoints
 from geometry.rotation import rotation_from_vector
 
+_LONGEST_LOG = np.log(100.0)  # no number overflows where a step is nonsense; the objective judges it
 NEAREST = 0.05  # a point may come no nearer to a perspective camera, relative to the face's own distance
 
 
@@ -66,12 +67,13 @@ class Poses:
         return Poses(self.scale[chosen], self.rotation[chosen], self.translation[chosen], self.inverse_focal[chosen])
 
     def moved(self, step: Float[np.ndarray, "n m"]) -> "Poses":
-        """The poses after a step in the directions of :class:`Projection`."""
+        """The poses after a step in the directions of :class:`Projection`; logarithms go by a hundredfold at most."""
+        logs = np.exp(np.clip(step[:, [3, *range(6, step.shape[1])]], -_LONGEST_LOG, _LONGEST_LOG))
         return Poses(
-            self.scale * np.exp(step[:, 3]),
+            self.scale * logs[:, 0],
             rotation_from_vector(step[:, :3]) @ self.rotation,
             self.translation + step[:, 4:6],
-            self.inverse_focal * np.exp(-step[:, 6]) if step.shape[1] > 6 else self.inverse_focal,
+            self.inverse_focal / logs[:, 1] if step.shape[1] > 6 else self.inverse_focal,
         )
 
     def copy(self) -> "Poses":

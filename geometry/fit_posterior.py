@@ -138,6 +138,7 @@ def posterior(model: MorphableModel, fit: Fit) -> Posterior:
 def posteriors_of_person(model: MorphableModel, fits: Sequence[Fit]) -> list[Posterior]:
     """How sure the fits of several pictures are that share one identity: what each picture tells of it, all know.
 
+    As the fits were made: n pictures tell of the identity what n/κ independent ones do (:mod:`geometry.fit_solver`).
     Raises ValueError for a fit without a face, and for fits that do not share their identity.
     """
     for fit in fits:
@@ -150,12 +151,13 @@ def posteriors_of_person(model: MorphableModel, fits: Sequence[Fit]) -> list[Pos
             )
     n_id, stddevs = model.n_identity, np.concatenate([model.identity_stddevs, model.expression_stddevs])
     information, blocks, centroids = np.eye(n_id), [], []
+    prior = 1 + (len(fits) - 1) * fits[0].config.shared_error if fits else 1.0
     for fit in fits:
         points = FitPoints.of(model.rows(fit.points), stddevs)
         normal = _normal_matrix(points, fit, stddevs)
         own = np.linalg.inv(normal[n_id:, n_id:])
         gain = own @ normal[n_id:, :n_id]
-        information = information + normal[:n_id, :n_id] - normal[:n_id, n_id:] @ gain
+        information = information + (normal[:n_id, :n_id] - normal[:n_id, n_id:] @ gain) / prior
         blocks.append((own, gain))
         centroids.append(points.centroid)
     identity = np.linalg.inv(information)

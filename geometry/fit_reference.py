@@ -134,7 +134,8 @@ class _Person:
                 parts.append([np.sqrt(2 * problem.determined[image] * lifted)])
             if problem.log_focal is not None:
                 parts.append([(np.log(inverse_focal) + problem.log_focal[image]) / FOCAL_SPREAD])
-        return np.concatenate([parameters[: problem.n_identity], *parts])
+        prior = np.sqrt(problem.identity_prior[self.images[0]])
+        return np.concatenate([prior * parameters[: problem.n_identity], *parts])
 
     def jacobian(self, parameters: np.ndarray) -> np.ndarray:
         """Exact derivatives of the residuals of a single scaled orthographic image under least squares."""

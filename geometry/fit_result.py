@@ -32,8 +32,9 @@ class FitConfig(BaseModel, frozen=True, extra="forbid"):
     loss: Loss = "squares"
     """For wrong points among the landmarks: "huber" bounds the pull of each, "geman_mcclure" lets it go altogether."""
 
-    loss_width: float = Field(default=3.0, gt=0)
-    """Residual at which a robust loss bends, in standard deviations of the noise."""
+    loss_width: float | None = Field(default=None, gt=0)
+    """Residual at which a robust loss bends, in standard deviations of the noise. None: 1.5 for "huber" and 5 for
+    "geman_mcclure", which with less would count good points too little."""
 
     contour: Literal["fixed", "march"] = "fixed"
     """Jaw landmarks belong to fixed vertices, or march along the visible contour. People and detectors trained on their
@@ -51,6 +52,11 @@ class FitConfig(BaseModel, frozen=True, extra="forbid"):
 
     principal_point_px: tuple[float, float] | None = None
     """Where the optical axis of a perspective camera meets the picture; None: its centre."""
+
+    shared_error: float = Field(default=0.5, ge=0, le=1)
+    """Several pictures of a person: the share of a landmark's variance that all of them have in common, since the face is
+    none of the model's or the same hand placed the points. 0: errors are independent, and every picture counts in full;
+    1: what a hundred pictures say alike of the identity counts once."""
 
     max_steps: int = Field(default=50, ge=1)
     """Gauss-Newton steps at most; four are usual, seven where the contour marches."""

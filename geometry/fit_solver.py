@@ -15,6 +15,12 @@ that it allows, not by the single most probable one; with the coefficients integ
 ½·log det K (K below). Only the dependence on scale matters: log det K grows as 2ν·log s, where ν = tr(1 − K⁻¹) is the
 number of modes that the landmarks determine. It is evaluated once, at the start.
 
+**Several images of a person** share the identity, and the sum of their objectives would take the errors of a landmark on
+all of them for independent. They are not: a face that is none of the model's is so on every image, and thirty like
+images of it would drag the identity seven standard deviations away, and the scale with it. With a share ρ of the
+landmarks' variance in common, n images count for the identity as n/κ independent ones, κ = 1 + (n − 1)·ρ (the design
+effect of Kish 1965): its prior counts κ times. With ρ = 1 any number of copies gives the fit of one.
+
 **Steps.** Every step linearises at the present pose and shape, u − π ≈ e − J·δ − B·Δc with B_p = (∂π/∂X)·A_p, and solves
 for the pose's six or seven unknowns and all coefficients together. The coefficients are eliminated: with W the weights,
 B̃ = W^½·B and r̃ = W^½·e + B̃·c,
@@ -62,6 +68,7 @@ _STEADY = 1e-7  # relative change of a robust objective at which reweighting has
 _ROUNDING = 1e-10  # relative change of the objective below which a step means nothing
 _BEND = 0.01  # the step of a coefficient by a standard deviation counts as this many radians
 _LEAST_RATE = 0.1  # no step is expected to be smaller than a tenth of the one before
+_FARTHEST_SCALE = 10.0  # beyond this factor from the start the first-order log det K means nothing, and falls for ever
 _LEAST_INNER_POINTS = 4
 _STEPS_BEFORE_MARCHING = 2
 _MARCHES = 12
@@ -73,6 +80,7 @@ class FitProblem:
     """n faces to be fitted. Pixels are y up, about any origin (scaled orthographic) or the principal point.
 
     targets (n 2 p) finite; weights (n p) ≥ 0, 0 for a missing point; noise_px (n)
+    identity_prior  (n,) κ of the module's docstring, the same for all images of a person
     contour         who moves the contour points, or None where all points stay where they are
     slip            (n,) how far contour points slip along the contour (standard deviation in units of the noise)
     person          (n,) images with the same number share the first `n_identity` coefficients; None: none do
@@ -85,6 +93,7 @@ class FitProblem:
     targets: Float[np.ndarray, "n 2 p"]
     weights: Float[np.ndarray, "n p"]
     noise_px: Float[np.ndarray, " n"]
+    identity_prior: Float[np.ndarray, " n"]
     contour: ContourMarcher | None = None
     slip: Float[np.ndarray, " n"] | None = None
     person: Int[np.ndarray, " n"] | None = None
@@ -99,7 +108,7 @@ class SolverOptions:
     """See :class:`geometry.fit.FitConfig`; `loss_width` in noise standard deviations."""
 
     loss: Loss = "squares"
-    loss_width: float = 3.0
+    loss_width: float = 1.0
     max_steps: int = 50
     step_tolerance: float = 5e-5
 
@@ -219,9 +228,11 @@ class _Faces:
         trial = self.poses.of(active).moved(step)
         shapes = points.shapes(coefficients, index)
         q, inside = self._squares(active, trial, shapes)
+        inside &= np.abs(np.log(trial.scale / self.start.scale[active])) < np.log(_FARTHEST_SCALE)
         reached = self._objective(active, q, inside, coefficients, trial)
 
-        better = reached <= self.objective[active] + _ROUNDING * (1 + np.abs(reached))
+        # an infinite objective (behind the camera) is no better than anything, nor than itself
+        better = np.isfinite(reached) & (reached <= self.objective[active] + _ROUNDING * (1 + np.abs(reached)))
         shift = np.abs(step[:, 4:6]).max(axis=1) / (self.poses.scale[active] * points.radius)
         length = np.maximum(np.abs(step[:, :4]).max(axis=1), shift)
         size = np.maximum(length, np.abs(coefficients - self.coefficients[active]).max(axis=1) * _BEND)
@@ -261,7 +272,8 @@ class _Faces:
         coefficients = self.coefficients[active]
         if problem.person is not None:
             person = problem.person[active]
-            return shared_step(points, index, equations, coefficients, person, problem.n_identity)
+            prior = problem.identity_prior[active]
+            return shared_step(points, index, equations, coefficients, person, problem.n_identity, prior)
         if 2 * equations.residual.shape[2] > points.n_modes:
             return primal_step(points, index, equations, coefficients)
         single = stiffness(points, index, equations.rows) < MOST_STIFF
@@ -322,7 +334,7 @@ class _Faces:
             value += ((problem.log_focal[faces] + np.log(poses.inverse_focal)) / FOCAL_SPREAD) ** 2
         if problem.determined is not None and problem.log_scale is not None:
             value += 2 * problem.determined[faces] * (np.log(poses.scale) - problem.log_scale[faces])
-        of_identity = (coefficients[:, : problem.n_identity] ** 2).sum(axis=1)
+        of_identity = problem.identity_prior[faces] * (coefficients[:, : problem.n_identity] ** 2).sum(axis=1)
         return self._for_all_images(value, faces, np.add) + of_identity
 
     def _judge(self, faces: np.ndarray, q: np.ndarray, inside: np.ndarray) -> None:

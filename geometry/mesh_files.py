@@ -16,7 +16,7 @@ import scipy.sparse as sp
 import scipy.sparse.csgraph  # noqa: F401 (sp.csgraph)
 from jaxtyping import Float, Int, Int32
 
-from geometry.mesh import Mesh
+from geometry.mesh import Mesh, component_count
 from geometry.sound_surface import sound_loops
 
 Unit = Literal["um", "mm", "cm", "m", "inch"]
@@ -198,11 +198,14 @@ def _check_duplicates(path: Path, triangles: np.ndarray) -> None:
 
 
 def _advice(mesh: Mesh) -> str:
-    """What else could be behind several components and stray vertices."""
+    """How several components and stray vertices come about, and what drops them; nothing where there are none."""
+    n_used = len(np.unique(mesh.triangles))
+    if n_used == len(mesh.vertices) and component_count(mesh.triangles, len(mesh.vertices)) == 1:
+        return ""
     n_places = len(np.unique(mesh.vertices, axis=0))
     if n_places < len(mesh.vertices):
         return (
             f" ({len(mesh.vertices) - n_places} vertices lie exactly on others, as where a file splits them along "
-            "texture seams: merge_coincident makes them one)"
+            "texture seams: merge_coincident, or --merge, makes them one)"
         )
-    return " (largest_component keeps the one with most triangles and drops stray vertices)"
+    return " (largest_component, or --largest, keeps the one with most triangles and drops stray vertices)"

@@ -11,9 +11,9 @@ from geometry.mesh import Mesh, boundary_loops, component_count, undirected_edge
 def sound_loops(mesh: Mesh, *, may_be_closed: bool = False) -> list[Int32[np.ndarray, "_"]]:
     """The mesh's boundary loops, longest in millimetres first.
 
-    Raises ValueError, with what to do, when the mesh is no single manifold surface: no triangles, vertices that are not
-    finite or that no triangle uses, several components, edges with more than two triangles, triangles wound against
-    their neighbours, and no boundary where `may_be_closed` does not allow it.
+    Raises ValueError, with what to do, when the mesh is no single manifold surface: no triangles or none with an area,
+    vertices that are not finite or that no triangle uses, several components, edges with more than two triangles,
+    triangles wound against their neighbours, and no boundary where `may_be_closed` does not allow it.
     """
     if not len(mesh.triangles):
         raise ValueError("a mesh without triangles cannot be laid flat")
@@ -22,6 +22,8 @@ def sound_loops(mesh: Mesh, *, may_be_closed: bool = False) -> list[Int32[np.nda
         raise ValueError(
             f"vertex {bad[0]} ({len(bad)} in all) has coordinates that are not finite: {mesh.vertices[bad[0]]}"
         )
+    if _is_flat(mesh):
+        raise ValueError("no triangle of the surface has an area: its vertices coincide or lie on a line")
     alone = np.setdiff1d(np.arange(len(mesh.vertices)), mesh.triangles)
     if len(alone):
         raise ValueError(
@@ -41,11 +43,18 @@ def sound_loops(mesh: Mesh, *, may_be_closed: bool = False) -> list[Int32[np.nda
     return sorted(loops, key=lambda loop: -loop_length(mesh.vertices, loop))
 
 
+def _is_flat(mesh: Mesh) -> bool:
+    """Whether every triangle's area is rounding."""
+    corners = np.asarray(mesh.vertices, dtype=np.float64)[mesh.triangles]
+    doubled = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    return bool(doubled.max() <= 1e-12 * np.ptp(mesh.vertices, axis=0).max() ** 2)
+
+
 def manifold_loops(triangles: Int[np.ndarray, "t 3"]) -> list[Int32[np.ndarray, "_"]]:
     """`boundary_loops`, with a sentence of its own for each way in which triangles make no surface."""
     pinched = np.flatnonzero((triangles == np.roll(triangles, 1, axis=1)).any(axis=1))
     if len(pinched):
-        raise ValueError(f"triangle {pinched[0]} has one vertex twice: {triangles[pinched[0]].tolist()}")
+        raise ValueError(f"triangle {pinched[0]} has one vertex twice, {triangles[pinched[0]].tolist()}: remove it")
     edges, uses = undirected_edges(triangles)
     if uses.max() > 2:
         worst = int(uses.argmax())

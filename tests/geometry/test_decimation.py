@@ -19,8 +19,18 @@ def bumpy_annulus(rng, n=150, height=0.3):
     centres = points[triangles].mean(axis=1)
     kept = triangles[(np.hypot(*(centres - 0.1).T) > 0.35) & (np.hypot(*(centres - (1.0, 1.4)).T) > 0.5)]
     used, kept = np.unique(kept, return_inverse=True)
+    if not is_annulus(kept.reshape(-1, 3)):
+        return bumpy_annulus(rng, n, height)
     vertices = np.column_stack([points[used], height * rng.normal(size=len(used))])
     return Mesh(vertices, kept.reshape(-1, 3).astype(np.int32))
+
+
+def is_annulus(triangles):
+    """Whether the rims are two: a cut through random points may leave some that touch in a vertex."""
+    try:
+        return len(boundary_loops(triangles)) == 2
+    except ValueError:
+        return False
 
 
 def bumpy_ball(rng, n=150, roughness=0.2):

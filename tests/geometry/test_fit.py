@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from geometry.built_in import load_built_in
 from geometry.fit import Fit, FitConfig, FitResult, fit_landmarks
 from geometry.fit_elimination import StepEquations, dual_step, primal_step
+from geometry.fit_losses import USUAL_WIDTH
 from geometry.fit_points import FitPoints
 from geometry.fit_poses import Poses
 from geometry.fit_posterior import posterior
@@ -85,7 +86,7 @@ def in_stddevs(model, fit: Fit):
 def objective(model, fit: Fit, *, weights, config: FitConfig):
     """E of the solver's docstring from the published fields alone."""
     q = np.nan_to_num(fit.residual_px / config.noise_px) ** 2
-    width = config.loss_width
+    width = config.loss_width or USUAL_WIDTH[config.loss]
     value = {
         "squares": q,
         "huber": np.where(q <= width**2, q, 2 * width * np.sqrt(q) - width**2),
@@ -337,8 +338,11 @@ def test_a_tenth_of_the_points_wrong_by_30_px_leaves_the_pose_within_2_degrees()
 
 
 def test_on_the_built_in_model_too_a_tenth_of_wrong_points_turns_the_pose_by_less_than_2_degrees(fit_faces):
-    """Against the fit of the same landmarks before they were spoiled: the truth itself is known to 1.8° only."""
-    people = fit_faces.draw_people(load_built_in(), 64, seed=21, yaw_deg=(0.0, 60.0))
+    """Against the fit of the same landmarks before they were spoiled: the truth itself is known to 1.8° only.
+
+    A loss that bends early (3σ) lets the wrong points go too, but takes good ones for wrong, and turns some faces by 2°.
+    """
+    people = fit_faces.draw_people(load_built_in(), 64, seed=21, yaw_deg=(0.0, 90.0))
     clean = people.landmarks_px + np.random.default_rng(22).normal(size=(64, 68, 2))
     spoiled, rng = clean.copy(), np.random.default_rng(23)
     for face in spoiled:
@@ -348,7 +352,9 @@ def test_on_the_built_in_model_too_a_tenth_of_wrong_points_turns_the_pose_by_les
     before = fit_landmarks(people.model, clean, config=FitConfig(noise_px=1.0), **options)
     robust = FitConfig(noise_px=1.0, loss="geman_mcclure")
     after = fit_landmarks(people.model, spoiled, config=robust, **options)
-    assert max(degrees_between(a.camera.rotation, b.camera.rotation) for a, b in zip(before, after, strict=True)) < 2
+    turned = [degrees_between(a.camera.rotation, b.camera.rotation) for a, b in zip(before, after, strict=True)]
+    assert max(turned) < 1.0  # 2 are asked for
+    assert np.mean(turned) < 0.32
     assert people.turned_deg(after).mean() < people.turned_deg(before).mean() + 0.2
 
 
@@ -520,6 +526,29 @@ def test_any_landmarks_at_all_end_in_a_result(data, loss, n_points):
     fit = fit_landmarks(model, landmarks, image_size_hw=SIZE, config=FitConfig(loss=loss))
     assert np.isfinite(in_stddevs(model, fit)).all() == fit.result.has_face
     assert np.isfinite(fit.camera.project(model.mean.astype(float))).all() == fit.result.has_face
+
+
+@pytest.mark.parametrize("camera", ["scaled_orthographic", "perspective"])
+@pytest.mark.parametrize("loss", ["squares", "huber", "geman_mcclure"])
+def test_points_that_are_no_face_end_near_where_they_started(camera, loss):
+    """The scale's own term falls for ever toward scale 0, which these residuals no longer hold back."""
+    landmarks = np.random.default_rng(24).uniform(0, 512, (12, 68, 2))
+    config = FitConfig(loss=loss, camera=camera)
+    fits = fit_landmarks(load_built_in(), landmarks, image_size_hw=(512, 512), config=config)
+    assert FitResult.STEP_LIMIT in {fit.result for fit in fits}
+    assert max(fit.mean_residual_px for fit in fits) < 5_000
+    if camera == "scaled_orthographic":
+        assert min(fit.camera.scale for fit in fits) > 1e-3  # a face of a fifth of a pixel
+
+
+def test_a_step_to_behind_the_camera_is_never_the_last(fit_faces):
+    """An infinite objective was once taken for no worse than itself, and the fit for converged, 965 px off."""
+    people = fit_faces.draw_people(load_built_in(), 3, seed=25, yaw_deg=(0.0, 40.0))
+    config, weights = FitConfig(camera="perspective"), np.full(68, 1e8)
+    options = {"image_size_hw": fit_faces.SIZE_HW, "config": config, "weights": weights}
+    noisy = people.landmarks_px + np.random.default_rng(26).normal(size=(3, 68, 2))
+    for fit in fit_landmarks(people.model, noisy, **options):
+        assert fit.result == FitResult.STEP_LIMIT or fit.mean_residual_px < 1
 
 
 def test_no_faces_give_no_fits():

@@ -53,6 +53,8 @@ def test_the_samples_own_landmarks_give_back_pose_and_points_and_the_posterior_s
     stated = np.array([np.linalg.norm(posterior(model, fit).rotation_stddev_deg) for fit in fits])
     assert 1.5 < stated.mean() < 3
     assert (turned < 2.5 * stated).all()
+    # one for a calibrated posterior, less what the missing noise would add
+    assert 0.5 < np.sqrt(np.mean(np.square(turned / stated))) < 1.1
 
 
 def test_pictures_of_one_person_share_what_they_know(annotations, fit_faces):

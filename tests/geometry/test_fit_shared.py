@@ -9,6 +9,7 @@ from geometry.fit_posterior import posterior, posteriors_of_person
 from geometry.fit_reference import reference_minimise
 from geometry.fit_solver import minimise
 from geometry.morphable_model import Coefficients
+from storage.sample_photograph import photograph_landmarks_px
 
 EXACT = FitConfig(noise_px=1e-3, step_tolerance=1e-8)
 
@@ -39,7 +40,7 @@ def test_noise_free_images_give_back_identity_expressions_and_poses(fit_faces, m
     np.testing.assert_allclose(found, people.coefficients.identity / model.identity_stddevs, atol=1e-3)
 
 
-@pytest.mark.parametrize("changes", [{}, {"scale_estimate": "joint"}])
+@pytest.mark.parametrize("changes", [{}, {"scale_estimate": "joint"}, {"shared_error": 0.0}])
 def test_the_shared_objective_is_as_low_as_scipys(fit_faces, changes):
     model = fit_faces.leading_modes(load_built_in(), 20, 6)
     _, ids, landmarks = albums(fit_faces, model, 1, 2, seed=2, noise_px=1.5, from_prior=True)
@@ -106,6 +107,40 @@ def test_more_images_know_the_person_better(fit_faces):
         assert not np.allclose(expressions[0], expressions[1])
 
 
+def test_any_number_of_copies_of_a_picture_is_one_picture_where_all_errors_are_common(fit_faces):
+    model = load_built_in()
+    people = fit_faces.draw_people(model, 1, seed=10, yaw_deg=(20.0, 40.0))
+    landmarks = people.landmarks_px + np.random.default_rng(11).normal(size=(1, 68, 2))
+    config = FitConfig(noise_px=1.0, shared_error=1.0, step_tolerance=1e-8)
+    options = {"image_size_hw": fit_faces.SIZE_HW, "config": config}
+    (alone,) = fit_landmarks(model, landmarks, **options)
+    copies = fit_landmarks(model, np.repeat(landmarks, 5, axis=0), person_ids=["one"] * 5, **options)
+    assert {fit.result for fit in copies} == {FitResult.CONVERGED}
+    assert fit_faces.degrees_between(copies[3].camera.rotation, alone.camera.rotation) < 1e-3
+    assert copies[3].camera.scale == pytest.approx(alone.camera.scale, rel=1e-5)
+    identities = [fit.coefficients.identity / model.identity_stddevs for fit in (copies[3], alone)]
+    np.testing.assert_allclose(*identities, atol=1e-3)
+    together, single = posteriors_of_person(model, copies)[3], posterior(model, alone)
+    np.testing.assert_allclose(together.rotation_stddev_deg, single.rotation_stddev_deg, rtol=1e-3)
+    np.testing.assert_allclose(
+        together.coefficient_stddevs().identity, single.coefficient_stddevs().identity, rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("contour", ["fixed", "march"])
+def test_many_like_pictures_of_a_real_face_do_not_drag_it_out_of_the_model(contour):
+    """A face that is none of the model's is so on every picture: with errors taken for independent, thirty pictures made
+    the head half as large, its identity seven standard deviations off, and the fit did not converge."""
+    model = load_built_in()
+    landmarks = photograph_landmarks_px() + 0.5 * np.random.default_rng(12).normal(size=(30, 68, 2))
+    options = {"image_size_hw": (512, 512), "config": FitConfig(contour=contour)}
+    alone = fit_landmarks(model, landmarks[0], **options)
+    fits = fit_landmarks(model, landmarks, person_ids=["she"] * 30, **options)
+    assert {fit.result for fit in fits} == {FitResult.CONVERGED}
+    assert fits[0].camera.scale == pytest.approx(alone.camera.scale, rel=0.1)
+    assert np.abs(fits[0].coefficients.identity / model.identity_stddevs).max() < 3.5
+
+
 def test_the_order_of_the_pictures_means_nothing(fit_faces):
     model = load_built_in()
     _, ids, landmarks = albums(fit_faces, model, 3, 2, seed=6, noise_px=1.0)
@@ -143,7 +178,7 @@ def test_contours_march_in_every_picture_of_a_person(fit_faces):
 def test_a_person_is_surer_than_a_picture_and_as_sure_as_it_says(fit_faces):
     model = load_built_in()
     people, ids, landmarks = albums(fit_faces, model, 12, 3, seed=9, noise_px=1.0, from_prior=True)
-    options = {"image_size_hw": fit_faces.SIZE_HW, "config": FitConfig(noise_px=1.0)}
+    options = {"image_size_hw": fit_faces.SIZE_HW, "config": FitConfig(noise_px=1.0, shared_error=0.0)}
     fits = fit_landmarks(model, landmarks, person_ids=ids, **options)
     inside, scales = [], []
     for first in range(0, len(people), 3):

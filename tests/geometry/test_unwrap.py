@@ -528,6 +528,16 @@ def triangle_wound_backwards():
     return Mesh(mesh.vertices, triangles)
 
 
+def points_on_a_line():
+    mesh = disk(np.random.default_rng(0))
+    return Mesh(mesh.vertices[:, :1] * (1, 0.3, 0.7) + 5, mesh.triangles)
+
+
+def all_in_one_place():
+    mesh = disk(np.random.default_rng(0))
+    return Mesh(0 * mesh.vertices + 7, mesh.triangles)
+
+
 def repeated_corner():
     mesh = disk(np.random.default_rng(0))
     return Mesh(mesh.vertices, np.concatenate([mesh.triangles, [[3, 3, 4]]]).astype(np.int32))
@@ -561,7 +571,9 @@ def one_triangle():
         (not_a_number, r"vertex 4 \(1 in all\) has coordinates that are not finite"),
         (duplicate_triangle, "where a surface has one or two .* remove duplicate triangles"),
         (triangle_wound_backwards, "is used twice in one direction: .* not consistently wound"),
-        (repeated_corner, r"triangle 63 has one vertex twice: \[3, 3, 4\]"),
+        (points_on_a_line, "no triangle of the surface has an area"),
+        (all_in_one_place, "no triangle of the surface has an area"),
+        (repeated_corner, r"triangle 63 has one vertex twice, \[3, 3, 4\]: remove it"),
         (torus_with_a_hole, "the surface has handles"),
         (no_triangles, "a mesh without triangles cannot be laid flat"),
         (one_triangle, "a boundary of 3 vertices has no four corners .* use the circle"),
