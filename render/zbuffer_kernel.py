@@ -11,44 +11,61 @@ import typing
 import numpy as np
 from numba import njit
 
-SUBPIXEL_BITS = 8
-SUBPIXELS = 1 << SUBPIXEL_BITS
+from render.zbuffer_grid import GRID_LIMIT, SUBPIXEL_BITS, SUBPIXELS
 
-# Corner coordinates are held within ±2^21 px: edge functions, differences of two products, then stay below 2^62 and
-# cannot overflow. A corner farther out is moved to this border, alike for all triangles that share it.
-GRID_LIMIT = 1 << 29
+
+@njit(cache=True, nogil=True, error_model="numpy")
+@typing.no_type_check
+def snap_vertices(vertices, corners, z):
+    """Fill the first V rows of `corners` int32 (… 3) and of `z` float32 from `vertices`, floating (V 3).
+
+    x and y become 1/256 px, halves rounded up; the third column of `corners` is left for `z`, which may be a view of
+    it. Returns whether a coordinate, or z in single precision, is not finite. The three columns are snapped as one long
+    row of numbers, which vectorises; numbers are scaled in their own precision, where a power of two is exact.
+    """
+    flat, snapped = vertices.reshape(-1), corners.reshape(-1)
+    scale, half = flat.dtype.type(SUBPIXELS), flat.dtype.type(0.5)
+    border = flat.dtype.type(GRID_LIMIT // SUBPIXELS)
+    bad = np.int32(0)
+    for i in range(np.uint64(flat.shape[0])):
+        bad = np.int32(bad | np.int32(flat[i] - flat[i] != 0))
+        place = min(max(flat[i], -border), border) * scale
+        low = np.floor(place)
+        snapped[i] = np.int32(np.int32(low) + np.int32(place - low >= half))
+    for v in range(np.uint64(vertices.shape[0])):
+        z[v] = np.float32(vertices[v, np.uint64(2)])
+        bad = np.int32(bad | np.int32(z[v] - z[v] != 0))
+    return bad != 0
 
 
 @njit(cache=True, nogil=True)
 @typing.no_type_check
-def snap_corners(vertices, grid_xy, z):
-    """Fill `grid_xy` int32 (V 2), in 1/256 px, and `z` float32 (V,); returns a vertex that is not finite, or −1."""
-    bad = np.int64(-1)
-    for v in range(np.uint32(vertices.shape[0])):
-        z[v] = np.float32(vertices[v, 2])
-        finite = np.isfinite(z[v])
-        for k in range(np.uint32(2)):
-            place = np.floor(np.float64(vertices[v, k]) * SUBPIXELS + 0.5)
-            finite = finite and np.isfinite(place)
-            grid_xy[v, k] = np.int32(min(max(place, -GRID_LIMIT), GRID_LIMIT)) if np.isfinite(place) else 0
-        if not finite and bad < 0:
-            bad = np.int64(v)
-    return bad
+def clear_buffers(triangle_id, barycentric, depth):
+    """Make three contiguous buffers a background: −1, 0, −inf. These loops become memset, whose stores need no loads."""
+    ids, weights, depths = triangle_id.reshape(-1), barycentric.reshape(-1), depth.reshape(-1)
+    for i in range(np.uint64(ids.shape[0])):
+        ids[i] = -1
+    for i in range(np.uint64(weights.shape[0])):
+        weights[i] = 0
+    for i in range(np.uint64(depths.shape[0])):
+        depths[i] = -np.inf
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 @typing.no_type_check
-def draw_triangles(grid_xy, z, triangles, cull, triangle_id, barycentric, depth):
-    """Draw every triangle in order into the three buffers, which come in empty (−1, 0, −inf).
+def draw_triangles(chosen, corners, z, triangles, cull, triangle_id, barycentric, depth):
+    """Draw the `chosen` triangles into three buffers that hold what was drawn before (nothing yet: −1, 0, −inf).
 
-    grid_xy int32 (V 2) in 1/256 px, z float32 (V,), triangles int32 (T 3); buffers as in RasterBuffers.
+    chosen (n,) indices, corners int32 (V 3) and z float32 (V,) as :func:`snap_vertices` leaves them, triangles int32
+    (T 3); buffers as in RasterBuffers. The order plays no part: of equal depths the lowest index stays.
     """
     height, width = depth.shape
-    for t in range(triangles.shape[0]):
+    for i in range(np.uint64(chosen.shape[0])):
+        t = np.uint64(chosen[i])
         a, b, c = np.uint32(triangles[t, 0]), np.uint32(triangles[t, 1]), np.uint32(triangles[t, 2])
-        ax, ay = np.int64(grid_xy[a, 0]), np.int64(grid_xy[a, 1])
-        bx, by = np.int64(grid_xy[b, 0]), np.int64(grid_xy[b, 1])
-        cx, cy = np.int64(grid_xy[c, 0]), np.int64(grid_xy[c, 1])
+        ax, ay = np.int64(corners[a, 0]), np.int64(corners[a, 1])
+        bx, by = np.int64(corners[b, 0]), np.int64(corners[b, 1])
+        cx, cy = np.int64(corners[c, 0]), np.int64(corners[c, 1])
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
         if area == 0 or (cull and area > 0):
             continue
@@ -86,9 +103,9 @@ def draw_triangles(grid_xy, z, triangles, cull, triangle_id, barycentric, depth)
                     weight_b = np.float32(edge_b) * reciprocal
                     weight_c = np.float32(edge_c) * reciprocal
                     nearness = za + weight_b * from_a_to_b + weight_c * from_a_to_c
-                    if nearness > depth[y, x]:  # equal depth: the earlier triangle, which has the lower index, stays
+                    if nearness > depth[y, x] or (nearness == depth[y, x] and np.int32(t) < triangle_id[y, x]):
                         depth[y, x] = nearness
-                        triangle_id[y, x] = t
+                        triangle_id[y, x] = np.int32(t)
                         barycentric[y, x, 0] = np.float32(edge_a) * reciprocal
                         barycentric[y, x, column_b] = weight_b
                         barycentric[y, x, column_c] = weight_c
