@@ -219,20 +219,23 @@ def correspondence_field(
     landmarks_uv: Float[np.ndarray, "m 2"],
     *,
     size_hw: tuple[int, int],
-    outline: Sequence[int] | None = None,
+    outline: Sequence[int] | Float[np.ndarray, "o 2"] | None = None,
     smoothing: float = 0.0,
     largest_residual: float = 0.05,
 ) -> DenseCorrespondence:
     """Template coordinates for every pixel of the object, from its landmarks in the image and in the template.
 
     `landmarks_px` (x, y; pixel centres are integers); `landmarks_uv` in any coordinates: a template's, or another image's pixels.
-    Pixels count as the object's inside the polygon of the landmarks `outline`, by default their convex hull (outside of the
-    landmarks a spline only guesses). Folds are repaired or refused as in :func:`fit_without_folds`, looked for at
-    every pixel of the object.
+    Pixels count as the object's inside the polygon of the landmarks `outline` (or of these places, pixels), by default the
+    landmarks' convex hull (outside of the landmarks a spline only guesses). Folds are repaired or refused as in
+    :func:`fit_without_folds`, looked for at every pixel of the object.
     """
     _checked(landmarks_px, landmarks_uv, smoothing)
     height, width = size_hw
-    border = landmarks_px[_hull(landmarks_px) if outline is None else np.asarray(outline)]
+    if isinstance(outline, np.ndarray) and outline.ndim == 2:
+        border = outline
+    else:
+        border = landmarks_px[_hull(landmarks_px) if outline is None else np.asarray(outline)]
     covered = np.zeros((height, width), dtype=bool)
     rows, columns = polygon(border[:, 1], border[:, 0], shape=(height, width))
     covered[rows, columns] = True
