@@ -21,7 +21,14 @@ class Mesh:
 
 
 def check_triangles(triangles: Int[np.ndarray, "t 3"], n_vertices: int) -> None:
-    """Raise ValueError when an index lies outside [0, n_vertices)."""
+    """Raise ValueError when an index lies outside [0, n_vertices), and for anything but three corners a triangle.
+
+    Compiled loops trust both: they would read beside the array.
+    """
+    if triangles.ndim != 2 or triangles.shape[1] != 3:
+        raise ValueError(
+            f"triangles come as an array of shape {triangles.shape}; (T, 3) is needed: split polygons first"
+        )
     if len(triangles) and triangles.max() >= n_vertices:
         raise ValueError(
             f"triangles refer to vertex {triangles.max()} but the mesh has {n_vertices} vertices; "

@@ -175,17 +175,10 @@ def warp_field(field: CorrespondenceField, frame: Frame) -> CorrespondenceField:
     Coordinates are never mixed: half-way between a face and the background, or between two faces, lies neither.
     `depth_range_px` is scaled with the picture.
     """
-    height, width = frame.size_hw
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
-    places = frame.crop_from_image.inverse.apply(np.stack([columns, rows], axis=-1))
-    x, y = np.moveaxis(np.floor(places + 0.5).astype(np.int64), -1, 0)
-    inside = (x >= 0) & (y >= 0) & (x < field.label.shape[1]) & (y < field.label.shape[0])
-    x, y = np.where(inside, x, 0), np.where(inside, y, 0)
+    places = _nearest_pixels(field.label.shape, frame)
 
     def taken(values: Shaped[np.ndarray, "h w *c"], outside: int) -> Shaped[np.ndarray, "a b *c"]:
-        result = values[y, x]
-        result[~inside] = outside
-        return result
+        return _taken(values, places, outside)
 
     return CorrespondenceField(
         uv=taken(field.uv, 0),
@@ -195,3 +188,25 @@ def warp_field(field: CorrespondenceField, frame: Frame) -> CorrespondenceField:
         face_index=taken(field.face_index, -1),
         depth_range_px=field.depth_range_px * np.float32(frame.crop_from_image.scale),
     )
+
+
+def warp_labels(labels: Shaped[np.ndarray, "h w *c"], frame: Frame, *, outside: int) -> Shaped[np.ndarray, "a b *c"]:
+    """Labels of a frame, each the nearest pixel's; `outside` is what there is beyond the photograph."""
+    return _taken(labels, _nearest_pixels(labels.shape, frame), outside)
+
+
+def _nearest_pixels(shape: tuple[int, ...], frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each pixel of a frame the row and column it comes from, and whether that is inside the photograph."""
+    height, width = frame.size_hw
+    columns, rows = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
+    places = frame.crop_from_image.inverse.apply(np.stack([columns, rows], axis=-1))
+    x, y = np.moveaxis(np.floor(places + 0.5).astype(np.int64), -1, 0)
+    inside = (x >= 0) & (y >= 0) & (x < shape[1]) & (y < shape[0])
+    return np.where(inside, y, 0), np.where(inside, x, 0), inside
+
+
+def _taken(values: np.ndarray, places: tuple[np.ndarray, np.ndarray, np.ndarray], outside: int) -> np.ndarray:
+    rows, columns, inside = places
+    result = values[rows, columns]
+    result[~inside] = outside
+    return result

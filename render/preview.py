@@ -138,9 +138,100 @@ def sample_panels(
     return [_resized(picture, side) for picture in pictures]
 
 
+PART_COLORS = np.array(
+    [(0, 0, 0), (60, 160, 250), (60, 220, 250), (160, 90, 40), (220, 150, 60), (230, 70, 110), (160, 30, 90),
+     (120, 210, 90), (150, 150, 150)], dtype=np.uint8,
+)  # fmt: skip
+"""Of no part and DenseReg's eight."""
+
+_FACE_COLORS = np.array(
+    [(240, 240, 240), (250, 190, 90), (110, 190, 250), (140, 220, 120), (230, 130, 220), (200, 200, 80)], dtype=np.uint8
+)
+_IGNORE_COLOR = (200, 40, 40)
+
+
+def plain_panels(sample: Mapping[str, np.ndarray], *, side: int) -> dict[str, Picture]:
+    """The picture, and its landmarks (68 3), or of several faces (F 68 3): NaN ones are left out."""
+    image = _cut(sample, sample["image"])
+    factor = side / max(image.shape[:2])
+    picture = _scaled(image, factor)
+    to_drawn = np.divide(picture.shape[1::-1], image.shape[1::-1])
+    for landmarks in sample["landmarks_px"].reshape(-1, 68, 3):
+        picture = draw_landmarks(picture, (landmarks[:, :2] + 0.5) * to_drawn - 0.5, enlarge=1)
+    return {"image": _fitted(image, side), "landmarks": _centred(picture, side)}
+
+
+def field_panels(sample: Mapping[str, np.ndarray], *, side: int) -> dict[str, Picture]:
+    """u, v, parts, and labels (one colour for each face, red: ignore), of those that the sample has."""
+    panels: dict[str, Picture] = {}
+    if "uv" in sample:
+        face = (sample["label"] == 1)[..., None]
+        for k, name in enumerate("uv"):
+            panels[name] = np.where(face, color_values(sample["uv"][..., k]), 0).astype(np.uint8)
+    if "part" in sample:
+        panels["parts"] = PART_COLORS[sample["part"]]
+    if "label" in sample:
+        whose = sample["face_index"] if "face_index" in sample else np.where(sample["label"] == 1, 0, -1)
+        labels = np.where((whose >= 0)[..., None], _FACE_COLORS[whose % len(_FACE_COLORS)], 0)
+        panels["label"] = np.where((sample["label"] == 255)[..., None], _IGNORE_COLOR, labels).astype(np.uint8)
+    return {name: _fitted(_cut(sample, panel), side) for name, panel in panels.items()}
+
+
+def colored_mask(sample: Mapping[str, np.ndarray], *, side: int) -> Picture:
+    """The user's mask, a hue for each label."""
+    mask = _cut(sample, sample["mask"])
+    hues = np.stack([mask.astype(int) * 47 % 180, np.full(mask.shape, 200), np.where(mask > 0, 230, 0)], axis=-1)
+    return _fitted(cv2.cvtColor(hues.astype(np.uint8), cv2.COLOR_HSV2RGB), side)
+
+
+def heat_picture(values: Float[np.ndarray, "h w"], *, side: int) -> Picture:
+    """Values in [0, 1] in colours."""
+    return _fitted(color_values(values), side)
+
+
+def _cut(sample: Mapping[str, np.ndarray], picture: np.ndarray) -> np.ndarray:
+    """A padded picture without its padding."""
+    if "size_hw" not in sample:
+        return picture
+    height, width = (int(n) for n in sample["size_hw"])
+    return picture[:height, :width]
+
+
+def _fitted(picture: Picture, side: int) -> Picture:
+    """The picture in a square, its longer side as long as that, centred on black."""
+    return _centred(_scaled(picture, side / max(picture.shape[:2])), side)
+
+
+def _scaled(picture: Picture, factor: float) -> Picture:
+    height, width = (max(round(n * factor), 1) for n in picture.shape[:2])
+    smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=smooth)
+
+
+def _centred(picture: Picture, side: int) -> Picture:
+    height, width = picture.shape[:2]
+    square = np.zeros((side, side, 3), dtype=np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = picture
+    return square
+
+
 def _resized(picture: Picture, side: int) -> Picture:
     smooth = cv2.INTER_AREA if side < len(picture) else cv2.INTER_LINEAR
     return cv2.resize(picture, (side, side), interpolation=smooth)
+
+
+def flat_weights(weight_mask: Float[np.ndarray, "s s"], side: int) -> Picture:
+    """The weight mask as it lies in the atlas, in colours."""
+    return cv2.resize(color_values(ranks(weight_mask)), (side, side), interpolation=cv2.INTER_NEAREST)
+
+
+def in_rows(blocks: Sequence[Picture], *, across: int) -> Picture:
+    """Pictures of one size, `across` in a row; what the last row lacks is white. Raises ValueError for none."""
+    if not blocks:
+        raise ValueError("a contact sheet needs at least one sample")
+    blocks = [*blocks, *[np.full_like(blocks[0], 255)] * (-len(blocks) % across)]
+    return np.vstack([np.hstack(blocks[i : i + across]) for i in range(0, len(blocks), across)])
 
 
 def contact_sheet(
@@ -151,22 +242,18 @@ def contact_sheet(
     across: int = 2,
 ) -> Picture:
     """Samples with their panels, `across` in a row, each under its source id."""
-    if not samples:
-        raise ValueError("a contact sheet needs at least one sample")
     blocks = [titled(np.hstack(sample_panels(s, weight_mask, side=side)), str(s["source_id"])) for s in samples]
-    blocks += [np.full_like(blocks[0], 255)] * (-len(blocks) % across)
-    return np.vstack([np.hstack(blocks[i : i + across]) for i in range(0, len(blocks), across)])
+    return in_rows(blocks, across=across)
 
 
 def sample_sheet(
     sample: Mapping[str, np.ndarray], weight_mask: Float[np.ndarray, "s s"], *, side: int = 384
 ) -> Picture:
     """One sample large: its panels and the weight mask as it lies in the atlas."""
-    flat = cv2.resize(color_values(ranks(weight_mask)), (side, side), interpolation=cv2.INTER_NEAREST)
-    panels = [*sample_panels(sample, weight_mask, side=side), flat]
+    panels = [*sample_panels(sample, weight_mask, side=side), flat_weights(weight_mask, side)]
     titles = (*PANELS, "weight mask")
     tiles = [titled(panel, title) for panel, title in zip(panels, titles, strict=True)]
-    return titled(np.vstack([np.hstack(tiles[:3]), np.hstack(tiles[3:])]), str(sample["source_id"]))
+    return titled(in_rows(tiles, across=3), str(sample["source_id"]))
 
 
 def encode_png(picture: Picture) -> bytes:

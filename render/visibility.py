@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float, Int32
 from geometry.mesh import vertex_normals
 from render.atlas_raster import AtlasRaster
 from render.face_buffers import FaceBuffers
+from render.visibility_kernel import see_vertices
 from render.zbuffer import rasterize
 
 _ZOOM = 2  # the z-buffer's pixels for one of the photograph: a head's triangles are smaller than a pixel
@@ -49,6 +50,22 @@ def hidden_by_others(points_px: Float[np.ndarray, "*n 3"], drawn: FaceBuffers, i
     inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
     shown = drawn.face_index[np.where(inside, y, 0), np.where(inside, x, 0)]
     return inside & (shown >= 0) & (shown != index)
+
+
+def vertices_seen_in(
+    drawn: FaceBuffers, vertices_px: Float[np.ndarray, "v 3"], triangles: Int32[np.ndarray, "t 3"], *, index: int
+) -> Bool[np.ndarray, " v"]:
+    """Which vertices of face `index` the picture shows, by the z-buffer that drew it: other faces hide them too.
+
+    As :func:`visible_vertices`, from buffers that are there already and at their own resolution; `triangles` are those
+    that normals are taken from. Where the z-buffer shows nothing, at a silhouette, nothing hides a vertex.
+    """
+    seen = np.zeros(len(vertices_px), dtype=bool)
+    see_vertices(
+        vertices_px.astype(np.float64), triangles, drawn.buffers.depth, drawn.face_index, index, _STEEPEST,
+        np.zeros((len(vertices_px), 3)), seen,
+    )  # fmt: skip
+    return seen
 
 
 def _visible_points(

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +20,7 @@ from geometry.mesh import (
 )
 from geometry.rotation import rotation_from_vector
 
+ROOT = Path(__file__).resolve().parents[2]
 SEEDS = st.integers(0, 2**32 - 1)
 TETRAHEDRON = Mesh(
     np.array([[0.0, 0, 0], [2, 0, 0], [0, 3, 0], [0, 0, 4]]),
@@ -188,3 +193,14 @@ def test_indices_from_matlab_are_noticed():
     with pytest.raises(ValueError, match="refer to vertex -1; indices start at zero"):
         check_triangles(np.array([[0, 1, -1]], dtype=np.int32), 4)
     check_triangles(np.zeros((0, 3), dtype=np.int32), 0)
+
+
+@pytest.mark.parametrize("corners", [2, 4])
+def test_polygons_of_other_than_three_corners_are_refused_where_no_type_hook_does_it(corners):
+    code = (
+        "import numpy as np\n"
+        "from geometry.mesh import check_triangles\n"
+        f"check_triangles(np.zeros((5, {corners}), dtype=np.int32), 4)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert f"ValueError: triangles come as an array of shape (5, {corners}); (T, 3) is needed" in run.stderr

@@ -20,10 +20,12 @@ from render.correspondence import (
     box_mask,
     correspondence_field,
     draw_field,
+    draw_fields,
     unannotated_boxes,
     with_eyes_closed,
     without_openings,
 )
+from render.correspondence_kernel import OPENING, UNPLACED
 from render.face_buffers import FaceBuffers, draw_faces
 from render.parts import DENSEREG_PARTS, densereg_parts, part_map
 from render.quantization import BACKGROUND, IGNORE, dequantize
@@ -106,6 +108,20 @@ def test_where_the_atlas_leaves_the_seam_out_its_pixels_are_ignored_and_never_mi
     expected = (truth[clear, 0] - 0.5) * stretch + 0.5
     assert np.abs(field.uv[clear, 0] - expected).max() < 0.05 / 255
     assert np.abs(field.uv[clear, 1] - truth[clear, 1]).max() < 0.05 / 255
+
+
+def test_fields_drawn_together_are_those_drawn_alone():
+    vertices, triangles, uv = cylinder(yaw=0.7, doubled_seam=True)
+    template = FieldTemplate.of_surface(triangles, UVAtlas(uv, triangles), np.arange(16, dtype=np.uint8).reshape(4, 4))
+    moved = vertices + np.random.default_rng(5).normal(size=(19, 1, 3)) * (40, 9, 3)
+    moved[4] += 500  # out of the picture
+    together = draw_fields(template, moved, size_hw=(120, 131))
+    assert len(together) == 19
+    for field, face in zip(together, moved, strict=True):
+        alone = draw_field(template, [face], size_hw=(120, 131))
+        for name in CorrespondenceField.__slots__:
+            np.testing.assert_array_equal(getattr(field, name), getattr(alone, name))
+    assert draw_fields(template, moved[:0], size_hw=(120, 131)) == []
 
 
 # ---------------------------------------------------------------------------------------- heads: there and back
@@ -292,6 +308,23 @@ def test_a_surface_parallel_to_the_picture_has_depth_0():
     assert field.depth_range_px.tolist() == [[5, 5]]
 
 
+@pytest.mark.parametrize("role", [UNPLACED, OPENING])
+def test_depth_runs_over_the_surface_that_has_coordinates_and_no_other(role):
+    """Neither what closes a mouth nor what an atlas leaves out stretches the range, wherever it lies."""
+    square = np.array([[0.0, 0, 0], [10, 0, 0], [0, 10, 0], [10, 10, 0]])
+    sloping = square + square[:, :1] * (0, 0, 1)
+    before, behind = square * (0.3, 0.3, 1) + (1, 1, 700), square + (12, 0, -700)
+    vertices = np.concatenate([sloping, before, behind]).astype(np.float32)
+    triangles = np.array([[0, 2, 1], [1, 2, 3]], dtype=np.int32)
+    triangles = np.concatenate([triangles, triangles + 4, triangles + 8]).astype(np.int32)
+    template = FieldTemplate(
+        triangles, np.array([0, 0, role, role, role, role], np.uint8), np.zeros((12, 2), np.float32), NO_PARTS
+    )
+    field = draw_field(template, [vertices], size_hw=(12, 24))
+    assert (field.depth_range_px[0] == [0, 9]).all()
+    assert field.depth[field.is_face].max() == 1
+
+
 def test_ignored_places_are_ignored_but_where_a_face_is_drawn(pair, of_pair):
     template, faces, scales = pair
     ignored = box_mask(np.array([[0.0, 0.0, 99.5, 300.0]]), size_hw=(230, 260))
@@ -309,11 +342,11 @@ def test_a_detected_box_is_unannotated_when_it_holds_no_landmark():
 
 
 def test_a_box_covers_the_pixels_whose_centres_it_holds_and_may_reach_outside():
-    boxes = np.array([[1.5, 0.0, 3.0, 1.2], [-7.0, 2.0, 0.0, 9.0], [50.0, 50, 60, 60], [-9.0, -9, -4, -4]])
+    boxes = np.array([[1.5, 0.4, 3.7, 2.8], [-7.0, 2.0, 0.0, 9.0], [50.0, 50, 60, 60], [-9.0, -9, -4, -4]])
     assert box_mask(boxes, size_hw=(4, 5)).astype(int).tolist() == [
+        [0, 0, 0, 0, 0],
         [0, 0, 1, 1, 0],
-        [0, 0, 1, 1, 0],
-        [1, 0, 0, 0, 0],
+        [1, 0, 1, 1, 0],
         [1, 0, 0, 0, 0],
     ]
 

@@ -12,9 +12,12 @@ from render.preview import (
     contact_sheet,
     draw_landmarks,
     encode_png,
+    field_panels,
+    in_rows,
     map_mesh,
     overlay_mesh,
     overlay_values,
+    plain_panels,
     ranks,
     raster_of_map,
     sample_panels,
@@ -190,3 +193,54 @@ def test_accents_are_dropped_from_titles_and_letters_kept(sample, weights):
 def test_no_samples_make_no_sheet(weights):
     with pytest.raises(ValueError, match="at least one sample"):
         contact_sheet([], weights)
+
+
+# --------------------------------------------------------------------------------------------------------------- fields
+
+
+@pytest.fixture
+def photograph() -> dict[str, object]:
+    """A wide padded photograph of two faces, the second one's lower half to be ignored."""
+    label = np.zeros((60, 60), np.uint8)
+    label[5:25, 5:25], label[5:15, 30:50], label[15:25, 30:50] = 1, 1, 255
+    index = np.where(label == 1, 0, -1).astype(np.int16)
+    index[5:15, 30:50] = 1
+    landmarks = np.full((3, 68, 3), np.nan, np.float32)
+    landmarks[1, list(ALONE)] = (40, 10, 0)
+    uv = np.where((label == 1)[..., None], (0.9, 0.1), 0).astype(np.float32)
+    return {
+        "image": np.full((60, 60, 3), 120, np.uint8),
+        "size_hw": np.array([30, 60], np.int32),
+        "label": label,
+        "face_index": index,
+        "part": np.where(label == 1, 7, 0).astype(np.uint8),
+        "uv": uv,
+        "landmarks_px": landmarks,
+    }
+
+
+def test_panels_of_a_field_show_the_photograph_without_its_padding_each_face_in_its_own_colour(photograph):
+    panels = field_panels(photograph, side=120)
+    assert list(panels) == ["u", "v", "parts", "label"]
+    label = panels["label"]
+    assert label.shape == (120, 120, 3)
+    assert (label[:29] == 0).all()  # above the photograph, which is twice as wide as high
+    first, second, ignored, nothing = (label[30 + 2 * y, 2 * x] for y, x in ((10, 10), (10, 40), (20, 40), (27, 57)))
+    assert len({tuple(c) for c in (first, second, ignored, nothing)}) == 4
+    assert ignored[0] > 2 * ignored[1]
+    assert (panels["u"][50, 20] != panels["v"][50, 20]).any()
+    assert (panels["parts"][50, 20] == (120, 210, 90)).all()
+
+
+def test_landmarks_of_several_faces_are_drawn_where_they_lie_and_absent_faces_are_not(photograph):
+    red = redness(plain_panels(photograph, side=120)["landmarks"])
+    y, x = np.nonzero(red > 50)
+    assert abs(x.mean() - 80.5) < 1
+    assert abs(y.mean() - (30 + 20.5)) < 1
+
+
+def test_blocks_in_rows_are_filled_up_with_white():
+    sheet = in_rows([np.zeros((4, 6, 3), np.uint8)] * 3, across=2)
+    assert sheet.shape == (8, 12, 3)
+    assert (sheet[4:, 6:] == 255).all()
+    assert (sheet[4:, :6] == 0).all()

@@ -12,7 +12,7 @@ from render.correspondence import FieldTemplate, draw_field
 from render.face_buffers import draw_faces
 from render.sampling import sample_bilinear
 from render.texture_map import texture_map
-from render.visibility import hidden_by_others, visible_texels, visible_vertices
+from render.visibility import hidden_by_others, vertices_seen_in, visible_texels, visible_vertices
 
 SIZE_HW = (240, 200)
 
@@ -64,6 +64,37 @@ def test_visible_vertices_are_those_whose_ray_to_the_viewer_is_free(built_in, he
     assert far_behind.sum() > 30
     assert not seen[far_behind].any()
     assert not seen[facing < 0].any()
+
+
+def test_the_zbuffer_that_drew_a_face_knows_its_visible_vertices_nearly_as_well_as_a_finer_one(built_in, head):
+    drawn = draw_faces([head], built_in.triangles, size_hw=SIZE_HW)
+    seen = vertices_seen_in(drawn, head, built_in.triangles, index=0)
+    finer = visible_vertices(head, built_in.triangles, size_hw=SIZE_HW)
+    assert (seen == finer).mean() > 0.97
+    x, y = head[seen, :2].T
+    assert (x > -0.6).all()
+    assert (y < SIZE_HW[0] - 0.4).all()
+
+
+def test_a_vertex_behind_another_face_is_hidden_and_one_in_the_open_is_not():
+    triangles = np.array([[0, 2, 1], [1, 2, 3]], dtype=np.int32)
+    far = np.array([[10.0, 10, 0], [60, 10, 0], [10, 60, 0], [60, 60, 0]])
+    near = far + (30, 20, -500)
+    drawn = draw_faces([near, far], triangles, size_hw=(100, 100))
+    assert vertices_seen_in(drawn, far, triangles, index=1).tolist() == [True, True, True, False]
+    assert vertices_seen_in(drawn, near, triangles, index=0).all()
+    assert not vertices_seen_in(drawn, near * (-1, 1, 1) + (100, 0, 0), triangles, index=0).any()  # seen from behind
+
+
+@pytest.mark.parametrize(("gap", "is_seen"), [(0.3, True), (2.0, False)])
+def test_a_vertex_is_hidden_by_what_lies_more_than_a_pixel_before_it(gap, is_seen):
+    far = np.array([[10.0, 10, 0], [60, 10, 0], [10, 60, 0], [60, 60, 0]])
+    mesh = np.concatenate([far, far + (30, 20, gap)])
+    square = np.array([[0, 2, 1], [1, 2, 3]], dtype=np.int32)
+    triangles = np.concatenate([square, square + 4]).astype(np.int32)
+    drawn = draw_faces([mesh], triangles, size_hw=(100, 100))
+    assert visible_vertices(mesh, triangles, size_hw=(100, 100)).tolist() == [True] * 3 + [is_seen] + [True] * 4
+    assert vertices_seen_in(drawn, mesh, triangles, index=0).tolist() == [True] * 3 + [is_seen] + [True] * 4
 
 
 def test_texels_are_visible_where_their_surface_is(built_in, own_atlas, raster, head):
