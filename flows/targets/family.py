@@ -1,0 +1,117 @@
+"""What a family of targets is."""
+
+import abc
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from flows.targets.scene import Scene
+from geometry.morphable_model import MorphableModel
+from render.correspondence import FieldTemplate
+from storage.schema import DerivedTarget, Schema, Target
+
+Table = Callable[[str], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How large the arrays of a sample are: its picture, and for how many faces there is room (None: it is of one)."""
+
+    size_hw: tuple[int, int]
+    max_faces: int | None = None
+
+    def of_faces(self, *shape: int) -> tuple[int, ...]:
+        """The shape of an array that holds something of `shape` for each face."""
+        return shape if self.max_faces is None else (self.max_faces, *shape)
+
+    def stacked(self, values: Iterable[np.ndarray], *, empty: float | bool | int) -> np.ndarray:
+        """The faces' values in one array; places of faces that are not there hold `empty`."""
+        values = list(values)
+        if self.max_faces is None:
+            return values[0]
+        stacked = np.full((self.max_faces, *values[0].shape), empty, dtype=values[0].dtype)
+        stacked[: len(values)] = values
+        return stacked
+
+    def padded(self, picture: np.ndarray) -> np.ndarray:
+        """A picture's array, its lower and right side filled with zeros."""
+        if picture.shape[:2] == self.size_hw:
+            return picture
+        padded = np.zeros((*self.size_hw, *picture.shape[2:]), dtype=picture.dtype)
+        padded[: picture.shape[0], : picture.shape[1]] = picture
+        return padded
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all samples of a data set share, for families to take from."""
+
+    layout: Layout
+    model: MorphableModel
+    template: FieldTemplate | None
+    """The surface laid flat; None where no family asked for it (:attr:`TargetFamily.needs_template`)."""
+
+
+class TargetFamily(abc.ABC):
+    """Targets that are made together. The plan makes a family by `planned`, workers by `prepared` from its tables."""
+
+    needs_template = False
+    """Whether scenes need the z-buffer, and so the ground a template."""
+
+    @classmethod
+    @abc.abstractmethod
+    def planned(cls, ground: Ground, files: Mapping[str, Path]) -> "TargetFamily":
+        """The family as the plan makes it. Raises ValueError for a file that cannot be used."""
+
+    @classmethod
+    @abc.abstractmethod
+    def prepared(cls, ground: Ground, table: Table) -> "TargetFamily":
+        """The same again, from the tables of the version."""
+
+    def tables(self) -> dict[str, np.ndarray]:
+        """Constant arrays of its own."""
+        return {}
+
+    @abc.abstractmethod
+    def targets(self) -> tuple[Target, ...]:
+        """Its stored targets."""
+
+    def derived(self) -> tuple[DerivedTarget, ...]:
+        """Its targets that readers work out (:mod:`storage.decoding` has the decoders)."""
+        return ()
+
+    @abc.abstractmethod
+    def values(self, scene: Scene) -> dict[str, object]:
+        """Its stored targets of one sample, by name. Raises BadSample."""
+
+
+FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "field": "flows.targets.field:FieldTargets",
+        "parts": "flows.targets.parts:PartTargets",
+        "heatmaps": "flows.targets.heatmaps:HeatmapTargets",
+    }
+)
+"""Every family beside the position maps, as ``module:class``."""
+
+
+def family_named(name: str) -> type[TargetFamily]:
+    """The family of that name."""
+    module, _, family = FAMILIES[name].partition(":")
+    return getattr(importlib.import_module(module), family)
+
+
+def with_families(schema: Schema, families: Iterable[TargetFamily]) -> Schema:
+    """The schema and the targets of `families`; a target that several of them have is there once."""
+    targets = {target.name: target for target in schema.targets}
+    derived = {target.name: target for target in schema.derived}
+    for family in families:
+        for target in family.targets():
+            if targets.setdefault(target.name, target) != target:
+                raise ValueError(f"two families of targets mean different things by {target.name}")
+        derived |= {target.name: target for target in family.derived()}
+    return Schema(targets=tuple(targets.values()), derived=tuple(derived.values()))
