@@ -34,7 +34,7 @@ def shaded_view(
     right-handed frame (x right, y up, z toward the viewer): the model frame, or crop pixels with y turned up.
     Raises NoRenderer with what to install.
     """
-    pyrender = _pyrender()
+    pyrender = load_pyrender()
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     turned = (vertices - (low + high) / 2) @ rotation_from_euler(pitch, yaw, 0.0).T
     turned = turned / (np.abs(turned).max() * 1.05)
@@ -70,7 +70,8 @@ _ADVICE = (
 )
 
 
-def _pyrender() -> ModuleType:
+def load_pyrender() -> ModuleType:
+    """pyrender, ready to draw without a display. Raises NoRenderer with what to install."""
     os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
     os.environ.setdefault("PYGLET_HEADLESS", "1")  # pyrender imports pyglet, which would load X11
     if not hasattr(np, "infty"):

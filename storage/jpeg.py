@@ -10,9 +10,9 @@ from jaxtyping import UInt8
 QUALITY = 92
 
 
-def encode_jpeg(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """RGB as JPEG of quality 92, colour at half resolution as OpenCV has it by default."""
-    return cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+def encode_jpeg(picture: UInt8[np.ndarray, "h w 3"], quality: int = QUALITY) -> bytes:
+    """RGB as JPEG, colour at half resolution as OpenCV has it by default."""
+    return cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def decode_jpeg(content: bytes) -> UInt8[np.ndarray, "h w 3"]:

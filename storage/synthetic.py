@@ -36,6 +36,7 @@ from render.backgrounds import draw_background
 from render.portrait import PaintedMesh, draw_portrait
 from render.shading import ColorTransform, PhongLight
 from storage.annotations import IMAGE_HEIGHT, write_annotation
+from storage.drawn_folder import DrawnFolder
 from storage.jpeg import decode_jpeg, encode_jpeg, write_atomically
 from storage.processes import end_with_parent
 from storage.sample_photograph import write_photograph
@@ -45,7 +46,6 @@ RECIPE = 1
 
 SUBSETS = ("AFW", "HELEN", "LFPW", "IBUG")
 MARKER_NAME = "sample.json"
-_UNFINISHED_NAME = "sample.unfinished.json"
 
 _TRIES = 100
 _MIRROR_RESIDUE_MM = 0.185
@@ -152,46 +152,14 @@ def write_sample_folder(
         model=model.name,
         model_fingerprint=model.fingerprint,
     )
-    text = json.dumps(asdict(record), indent=2) + "\n"
-    if _is_finished(folder, text):
+    drawn = DrawnFolder(folder, "sample", json.dumps(asdict(record), indent=2) + "\n")
+    if not drawn.begin():
         return record
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / _UNFINISHED_NAME, text.encode())
     write_photograph(folder)
     for done, _ in enumerate(_write_all(folder, families, workers), start=1):
         progress(done, len(families))
-    for pattern in ("*/*.partial", f"{_UNFINISHED_NAME}.*.partial"):  # what runs that were killed had in hand
-        for partial in folder.glob(pattern):
-            partial.unlink()
-    os.replace(folder / _UNFINISHED_NAME, folder / MARKER_NAME)
+    drawn.finish()
     return record
-
-
-def _is_finished(folder: Path, text: str) -> bool:
-    """Whether the folder holds the whole sample that `text` describes; raises ValueError where it holds another one."""
-    for name in (MARKER_NAME, _UNFINISHED_NAME):
-        try:
-            found = (folder / name).read_text()
-        except FileNotFoundError:
-            continue
-        if found != text:
-            raise ValueError(
-                f"{folder / name} describes another sample than the one asked for; "
-                f"choose another folder, or remove this one. It describes\n{found}"
-            )
-        return name == MARKER_NAME
-    others = [path.name for path in folder.glob("*") if not _is_litter(path.name)]
-    if others:
-        raise ValueError(
-            f"{folder} is not empty and no sample set ({min(others)} lies in it, and neither {MARKER_NAME} nor "
-            f"{_UNFINISHED_NAME} does), and nothing of it may be overwritten: give a new or empty folder"
-        )
-    return False
-
-
-def _is_litter(name: str) -> bool:
-    """What systems leave in any folder, and what we leave when we are killed before the first marker stands."""
-    return name.startswith(".") or (name.startswith(_UNFINISHED_NAME) and name.endswith(".partial"))
 
 
 def _write_all(folder: Path, families: list[Family], workers: int) -> Iterator[Family]:
