@@ -12,6 +12,7 @@ from jaxtyping import Float, Shaped, UInt16
 from pydantic import BaseModel, Field, field_validator
 
 from storage.bad_sample import BadSample
+from storage.byte_codes import FileBytes, Jpeg
 
 FILL_CODE = 65535
 """What a hole reads as through a reader that fills holes: no value is ever encoded as this."""
@@ -45,7 +46,7 @@ class FixedPoint(BaseModel, frozen=True, extra="forbid"):
     """
 
     kind: Literal["fixed_point"] = "fixed_point"
-    steps_per_unit: int = Field(default=64, ge=1, le=4096)
+    steps_per_unit: int = Field(default=64, ge=1, le=32768)
     offset: int = 256
 
     @field_validator("steps_per_unit")
@@ -97,9 +98,10 @@ class FixedPoint(BaseModel, frozen=True, extra="forbid"):
 
     def decode_into(self, stored: UInt16[np.ndarray, "..."], values: Float[np.ndarray, "..."]) -> None:
         """Write the values of the codes into `values` (float32, contiguous)."""
-        for some, out in _blocks(stored, values):
-            np.multiply(some, np.float32(1 / self.steps_per_unit), out=out)
-            out -= np.float32(self.offset)
+        from storage.fixed_point_kernel import decode  # on first use: writing and listing need no compiler
+
+        flat = np.ascontiguousarray(stored).reshape(-1)
+        decode(flat, values.reshape(-1), np.float32(1 / self.steps_per_unit), np.float32(self.offset))
 
     def _refusal(self, values: np.ndarray) -> BadSample:
         if not np.isfinite(values).all():
@@ -146,7 +148,7 @@ class Utf8(BaseModel, frozen=True, extra="forbid"):
         return np.array(texts, dtype=np.str_).reshape(stored.shape[:-1])
 
 
-Code = Annotated[Plain | FixedPoint | Utf8, Field(discriminator="kind")]
+Code = Annotated[Plain | FixedPoint | Utf8 | FileBytes | Jpeg, Field(discriminator="kind")]
 
 
 def _blocks(source: np.ndarray, target: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from geometry.morphable_model import Coefficients, MorphableModel
 from storage.manifest import ModelInfo
-from storage.schema import DerivedTarget
+from storage.schema import DerivedTarget, Schema
+from storage.store import Place, copied_here, store_at
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -23,6 +24,11 @@ Arrays = Mapping[str, np.ndarray]
 @runtime_checkable
 class Constants(Protocol):
     """What a decoder may need beside the samples."""
+
+    @property
+    def schema(self) -> Schema:
+        """All targets of the data set."""
+        ...
 
     def table(self, name: str) -> np.ndarray:
         """A constant array of the data set."""
@@ -50,9 +56,9 @@ class MissingModel(FileNotFoundError):
     """The morphable model of a parametric data set is not at hand."""
 
 
-def models_folder_of(version_folder: Path) -> Path:
+def models_folder_of(version: Place) -> Place:
     """Where the models of a version lie: ``<out>/models`` for ``<out>/<name>/<version>``."""
-    return version_folder.absolute().parent.parent / "models"
+    return (version.absolute() if isinstance(version, Path) else version).parent.parent / "models"
 
 
 def model_file_name(info: ModelInfo) -> str:
@@ -60,26 +66,35 @@ def model_file_name(info: ModelInfo) -> str:
     return f"{info.fingerprint}.ffmodel.npz"
 
 
-def find_model(info: ModelInfo, models_folder: Path) -> MorphableModel:
+def find_model(info: ModelInfo, models_folder: Place) -> MorphableModel:
     """The model of that fingerprint: the converted one in `models_folder`, or the built-in one.
 
     A file is read in full when a process opens it for the first time: a damaged one would give maps that look right.
     Raises MissingModel, which says how to bring it, and ValueError for a file that is damaged or holds another model.
     """
-    path = models_folder / model_file_name(info)
+    path = _file_at_hand(info, models_folder)
     if path.is_file():
         status = path.stat()
         return _verified_model(path, info.fingerprint, (status.st_ino, status.st_size, status.st_mtime_ns))
     return _built_in_model(info, models_folder)
 
 
-def check_model(info: ModelInfo, models_folder: Path, *, full: bool) -> None:
+def check_model(info: ModelInfo, models_folder: Place, *, full: bool) -> None:
     """Raise what :func:`find_model` would, of the file as it is now; without `full`, its contents are not read."""
-    path = models_folder / model_file_name(info)
+    path = _file_at_hand(info, models_folder)
     if path.is_file():
         _open_model(path, info.fingerprint, full=full)
     else:
         _built_in_model(info, models_folder)
+
+
+def _file_at_hand(info: ModelInfo, models_folder: Place) -> Path:
+    """The model's file, fetched into the user's cache where the data set lies in an object store."""
+    if isinstance(models_folder, Path):
+        return models_folder / model_file_name(info)
+    return copied_here(
+        store_at(models_folder), model_file_name(info), Path.home() / ".cache" / "facefoundry" / "models"
+    )
 
 
 @lru_cache(maxsize=4)
@@ -98,7 +113,7 @@ def _open_model(path: Path, fingerprint: str, *, full: bool) -> MorphableModel:
     return model
 
 
-def _built_in_model(info: ModelInfo, models_folder: Path) -> MorphableModel:
+def _built_in_model(info: ModelInfo, models_folder: Place) -> MorphableModel:
     from geometry.models import load_model
 
     path = models_folder / model_file_name(info)
@@ -140,6 +155,75 @@ def _prepare_coverage(constants: Constants) -> Decode:
     return decode
 
 
+def _prepare_cropped_photograph(constants: Constants) -> Decode:
+    import cv2
+
+    from geometry.frames import Similarity2D
+    from render.crop import warp_image
+    from storage.images import decode_image_again
+
+    size_px = constants.schema["image"].sample_shape[0]
+
+    def decode(stored: Arrays, n_samples: int) -> np.ndarray:
+        pictures = np.empty((n_samples, 3, size_px, size_px), dtype=np.uint8)
+        for picture, content, matrix in zip(pictures, stored["photograph"], stored["crop_from_image"], strict=True):
+            crop = warp_image(decode_image_again(content), Similarity2D(matrix), size_px=size_px)
+            cv2.split(crop, list(picture))
+        return np.moveaxis(pictures, 1, -1)
+
+    return decode
+
+
+def _of_each_face(
+    name: str, draw: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+) -> Callable[[Constants], Decode]:
+    """A decoder that calls ``draw(landmarks_px, size_hw)`` for each sample of the target `name`."""
+
+    def prepare(constants: Constants) -> Decode:
+        target = constants.schema[name]
+        size_hw, dtype = (target.sample_shape[0], target.sample_shape[1]), np.dtype(target.dtype)
+        shape = (*target.sample_shape[2:], *size_hw)  # one picture behind the other
+
+        def decode(stored: Arrays, n_samples: int) -> np.ndarray:
+            pictures = np.empty((n_samples, *shape), dtype=dtype)
+            for picture, landmarks_px in zip(pictures, stored["landmarks_px"], strict=True):
+                picture[:] = draw(landmarks_px, size_hw)
+            return np.moveaxis(pictures, 1, -1) if len(shape) > 2 else pictures
+
+        return decode
+
+    return prepare
+
+
+def _dan_heatmap(landmarks_px: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    from render.heatmaps import distance_heatmap
+
+    return distance_heatmap(landmarks_px[:, :2], size_hw=size_hw)
+
+
+def _landmark_discs(landmarks_px: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    from render.heatmaps import disc_radius, part_discs
+
+    height = float(np.ptp(landmarks_px[:, 1]))
+    return part_discs(landmarks_px[:, :2], size_hw=size_hw, radius_px=disc_radius(height))
+
+
+def _landmark_heatmaps(landmarks_px: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    from render.heatmaps import gaussian_heatmaps
+
+    return gaussian_heatmaps(landmarks_px[:, :2], size_hw=size_hw)
+
+
+def _prepare_landmark_z(constants: Constants) -> Decode:
+    from render.heatmaps import z_targets
+
+    def decode(stored: Arrays, n_samples: int) -> np.ndarray:
+        landmarks = stored["landmarks_px"]
+        return np.stack([z_targets(sample) for sample in landmarks]) if n_samples else landmarks[..., 2]
+
+    return decode
+
+
 DECODERS: Mapping[str, Decoder] = MappingProxyType(
     {
         "position_map_from_parameters": Decoder(
@@ -147,7 +231,14 @@ DECODERS: Mapping[str, Decoder] = MappingProxyType(
             prepare=_prepare_position_map,
             needs_model=True,
         ),
+        "image_from_photograph": Decoder(needs=("photograph", "crop_from_image"), prepare=_prepare_cropped_photograph),
         "coverage_of_atlas": Decoder(needs=(), prepare=_prepare_coverage),
+        "dan_heatmap": Decoder(needs=("landmarks_px",), prepare=_of_each_face("dan_heatmap", _dan_heatmap)),
+        "landmark_discs": Decoder(needs=("landmarks_px",), prepare=_of_each_face("landmark_discs", _landmark_discs)),
+        "landmark_heatmaps": Decoder(
+            needs=("landmarks_px",), prepare=_of_each_face("landmark_heatmaps", _landmark_heatmaps)
+        ),
+        "landmark_z": Decoder(needs=("landmarks_px",), prepare=_prepare_landmark_z),
     }
 )
 

@@ -6,8 +6,15 @@ Beside the targets lie the constant tables of the atlas raster, which the decode
 
 from typing import Literal
 
-from storage.codes import FixedPoint, Utf8
+from storage.byte_codes import FileBytes, Jpeg
+from storage.codes import FixedPoint, Plain, Utf8
 from storage.schema import DerivedTarget, Schema, Target
+
+Maps = Literal["materialized", "parametric", "float"]
+"""How position maps are kept: in fixed point, as the parameters that readers decode them from, or in float32."""
+
+PARAMETRIC_PRECISION_PX = 1 / 1024
+"""How far a map that a reader decodes may lie from the builder's: float32 sums in another order. Measured: 0.00006."""
 
 
 def position_map_schema(
@@ -16,28 +23,25 @@ def position_map_schema(
     map_size: int,
     n_identity: int,
     n_expression: int,
-    maps: Literal["parametric", "materialized"],
+    maps: Maps | None,
     source_id_bytes: int = 128,
+    jpeg_quality: int | None = None,
+    photograph_bytes: int | None = None,
 ) -> Schema:
-    """Image, position map or its parameters, coverage, landmarks, coefficients, pose, crop, and where it is from."""
-    stored_map = () if maps == "parametric" else (_stored_position_map(map_size, image_size),)
+    """Image, position map or its parameters, coverage, landmarks, coefficients, pose, crop, and where it is from.
+
+    With `maps` None there is no position map. Images are lossless, or JPEGs of `jpeg_quality`, or cut on reading out of
+    the photograph's own file, the longest of which has `photograph_bytes`.
+    """
+    stored_map = () if maps in (None, "parametric") else (_stored_position_map(map_size, image_size, maps),)
     derived_map = (_derived_position_map(map_size),) if maps == "parametric" else ()
+    image: Target = _stored_image(image_size, jpeg_quality)
+    derived_image: tuple[DerivedTarget, ...] = ()
+    if photograph_bytes is not None:
+        image, derived_image = _photograph(photograph_bytes), (_derived_image(image_size),)
     return Schema(
-        targets=(
-            Target(
-                name="image",
-                dtype="uint8",
-                sample_shape=(image_size, image_size, 3),
-                axes=("row", "column", "channel"),
-                unit="sRGB",
-                description="the crop of the photograph, red green blue",
-                compression="lz4_bitshuffle",
-                channels_first=True,
-            ),
-            *stored_map,
-            *_vectors(n_identity, n_expression, source_id_bytes),
-        ),
-        derived=(*derived_map, _coverage(map_size)),
+        targets=(image, *stored_map, *_vectors(n_identity, n_expression, source_id_bytes)),
+        derived=(*derived_image, *derived_map, *(() if maps is None else (_coverage(map_size),))),
     )
 
 
@@ -50,7 +54,45 @@ def map_code(image_size: int) -> FixedPoint:
     return FixedPoint(steps_per_unit=64 >> doubled, offset=256 << doubled)
 
 
-def _stored_position_map(size: int, image_size: int) -> Target:
+def _stored_image(size: int, jpeg_quality: int | None) -> Target:
+    lossless = jpeg_quality is None
+    return Target(
+        name="image",
+        dtype="uint8",
+        sample_shape=(size, size, 3),
+        axes=("row", "column", "channel"),
+        unit="sRGB",
+        description="the crop of the photograph, red green blue",
+        code=Plain() if jpeg_quality is None else Jpeg(quality=jpeg_quality, size_hw=(size, size)),
+        compression="lz4_bitshuffle" if lossless else "lz4_shuffle",
+        channels_first=True,
+    )
+
+
+def _derived_image(size: int) -> DerivedTarget:
+    return DerivedTarget(
+        name="image",
+        dtype="uint8",
+        sample_shape=(size, size, 3),
+        unit="sRGB",
+        description="the crop of the photograph, red green blue",
+        decoder="image_from_photograph",
+        channels_first=True,
+    )
+
+
+def _photograph(max_bytes: int) -> Target:
+    return Target(
+        name="photograph",
+        dtype="bytes",
+        description="the source's own picture file, byte for byte",
+        code=FileBytes(max_bytes=max_bytes),
+        compression="lz4_shuffle",
+        on_request=True,
+    )
+
+
+def _stored_position_map(size: int, image_size: int, maps: Maps) -> Target:
     return Target(
         name="position_map",
         dtype="float32",
@@ -58,7 +100,8 @@ def _stored_position_map(size: int, image_size: int) -> Target:
         axes=("texel_row", "texel_column", "xyz"),
         unit="px",
         description="where each texel lies in the crop: x right, y down, z toward the viewer; 0 where not covered",
-        code=map_code(image_size),
+        code=Plain() if maps == "float" else map_code(image_size),
+        precision=0.0 if maps == "float" else None,
         compression="lz4_shuffle",
         channels_first=True,
     )
@@ -73,6 +116,7 @@ def _derived_position_map(size: int) -> DerivedTarget:
         description="where each texel lies in the crop: x right, y down, z toward the viewer; 0 where not covered",
         decoder="position_map_from_parameters",
         channels_first=True,
+        precision=PARAMETRIC_PRECISION_PX,
     )
 
 

@@ -62,9 +62,28 @@ def decode_image(data: bytes, *, expected_hw: tuple[int, int] | None = None) -> 
     return _decode(data, _STORED, expected_hw)
 
 
+def decode_image_again(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """The same pixels of a picture that :func:`decode_image` has taken, whose bytes are known not to have changed.
+
+    Its data are not looked through for lost content once more, which takes half as long as decoding.
+    """
+    return _decode(data, _STORED, None, is_known_whole=True)
+
+
 def decode_photograph(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """The same, turned upright as EXIF's orientation says: for photographs that nobody has annotated yet."""
     return _decode(data, _UPRIGHT, None)
+
+
+def stored_size(data: bytes) -> tuple[int, int]:
+    """(height, width) of a JPEG or PNG as it is stored, from its header alone. Raises BadSample."""
+    if data.startswith(_JPEG):
+        header = _jpeg_header(data)
+    elif data.startswith(_PNG):
+        header, _ = _png_picture(data)
+    else:
+        raise _not_a_picture(data)
+    return header.height, header.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +94,9 @@ class _Header:
     has_alpha: bool = False
 
 
-def _decode(data: bytes, flags: int, expected_hw: tuple[int, int] | None) -> UInt8[np.ndarray, "h w 3"]:
+def _decode(
+    data: bytes, flags: int, expected_hw: tuple[int, int] | None, *, is_known_whole: bool = False
+) -> UInt8[np.ndarray, "h w 3"]:
     if len(data) > MAX_IMAGE_FILE_BYTES:
         raise BadSample(
             "image.too_large", f"the picture's file has {len(data)} bytes; at most {MAX_IMAGE_FILE_BYTES} are read"
@@ -97,7 +118,7 @@ def _decode(data: bytes, flags: int, expected_hw: tuple[int, int] | None) -> UIn
             f"the picture is {width}×{height} where {expected_hw[1]}×{expected_hw[0]} is expected: its annotation "
             "counts pixels of that size; take the release's own file",
         )
-    if data.startswith(_JPEG):
+    if data.startswith(_JPEG) and not is_known_whole:
         check_scans(data)
     if header.has_alpha:
         alpha = _imdecode(data, cv2.IMREAD_UNCHANGED)[..., 3]

@@ -3,6 +3,9 @@
 ``<out>/<name>/<version>/`` holds `zarr.json` files, one folder per array, `tables/`, `receipts/` and, when all is done,
 `manifest.json`. ``<out>/<name>/latest`` names the version that was published last; ``<out>/<name>/.lock`` is held by
 the builder. Whatever moment a builder dies at, the next one goes on from the receipts.
+
+An object store has no lock: there several builders of a version write the same bytes, the first manifest wins, and the
+others leave with :class:`PublishedMeanwhile`.
 """
 
 import fcntl
@@ -13,7 +16,6 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 from pydantic import JsonValue
@@ -32,18 +34,21 @@ from storage.manifest import (
     table_digests,
 )
 from storage.phases import Phase, reach
-from storage.store import DamagedObject, LocalStore, MissingObject, Store, is_key
+from storage.store import DamagedObject, LocalStore, MissingObject, Place, Store, is_key, store_at
 from storage.zarr_format import ChunkFormat, group_metadata, table_key, table_metadata
 
 LATEST_KEY = "latest"
-_PIECE = 8 << 20
+REMOVAL_KEY = "removal"
+"""In a version of an object store: it is being removed, and is not to be built until that has ended."""
+_PIECE, _WHOLE = 8 << 20, 1 << 20
+_SWAPS = 8
 _THREADS = 4
 
 
 class AlreadyBuilding(RuntimeError):
     """Someone else is building this data set."""
 
-    def __init__(self, folder: Path, pid: int | None) -> None:
+    def __init__(self, folder: Place, pid: int | None) -> None:
         super().__init__(folder, pid)
         self.folder, self.pid = folder, pid
 
@@ -54,14 +59,30 @@ class AlreadyBuilding(RuntimeError):
         )
 
 
+class PublishedMeanwhile(AlreadyBuilding):
+    """On an object store: another builder of the same version was faster."""
+
+    def __str__(self) -> str:
+        return f"another builder has published {self.folder} in the meantime; nothing is left to do"
+
+
+class BeingRemoved(RuntimeError):
+    """On an object store: a version's removal was begun and has not ended."""
+
+
 @contextmanager
-def builders_lock(folder: Path) -> Iterator[LocalStore]:
-    """Be the only builder of the data set in `folder`, ``<out>/<name>``, and clean up after dead ones.
+def builders_lock(dataset: Store | Place) -> Iterator[Store]:
+    """Be the only builder of a data set, ``<out>/<name>``, and clean up after dead ones.
 
     Raises AlreadyBuilding at once when someone else is. The lock is the kernel's (flock): it ends with its holder,
     however that ends, and never by a clock. It is closed on exec; workers must not be forked while it is held
-    (forkserver and spawn are right), since a fork would keep it.
+    (forkserver and spawn are right), since a fork would keep it. On an object store there is none, and all may build.
     """
+    store = dataset if isinstance(dataset, Store) else store_at(dataset)
+    if not isinstance(store, LocalStore):
+        yield store
+        return
+    folder = store.root
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -71,7 +92,6 @@ def builders_lock(folder: Path) -> Iterator[LocalStore]:
             raise AlreadyBuilding(folder, _holder(descriptor)) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        store = LocalStore(folder)
         store.remove_leftovers()
         yield store
         os.ftruncate(descriptor, 0)
@@ -93,9 +113,9 @@ def start_version(store: Store, plan: DatasetPlan, tables: Mapping[str, np.ndarr
     """Write what is constant in a version: the arrays' metadata and the tables that every sample shares.
 
     `tables` are small constant arrays (the atlas raster, a weight mask), each one chunk at ``tables/<name>``. Doing it
-    again changes nothing, and in a published version nothing is ever written. A damaged manifest is removed: it would
-    publish nothing, and stand in the way for good. So only the holder of the builders' lock may call this. Raises
-    ValueError for tables that are not the plan's, and NewerFormat for a manifest of a later program.
+    again changes nothing, and in a published version nothing is ever written. Where there is a builders' lock, only its
+    holder may call this. Raises ValueError for tables that are not the plan's, NewerFormat for a manifest of a later
+    program, and BeingRemoved on an object store while the version goes.
     """
     reach(Phase.PLAN, plan.version)
     if table_digests(tables or {}) != plan.tables:
@@ -103,32 +123,35 @@ def start_version(store: Store, plan: DatasetPlan, tables: Mapping[str, np.ndarr
             f"the tables {sorted(tables or {})} are not the ones that the plan was made for ({sorted(plan.tables)}); "
             "give the plan table_digests(tables)"
         )
-    try:
-        if read_manifest(store).fingerprint == plan.fingerprint:
-            return
-    except Unpublished:
-        pass
-    except DamagedObject:
-        store.delete(MANIFEST_KEY)
-    for key, data in _constant_objects(plan, tables or {}):
-        if not _holds(store, key, data):
+    if is_published(store, plan):
+        return
+    there = set(store.list())
+    if REMOVAL_KEY in there:
+        raise BeingRemoved(f"{store} is being removed; `facefoundry prune` ends it, then build again")
+    for key, data in constant_objects(plan, tables or {}):
+        if key not in there or not _holds(store, key, data):
             store.put(key, data)
 
 
 def finished_shards(store: Store, plan: DatasetPlan, *, full: bool = False) -> dict[int, Receipt]:
     """The receipts to believe, by shard: right plan, right objects, of the right size (and digest, with `full`)."""
     fingerprint = plan.fingerprint
+    sizes = dict(store.sizes())
 
     def believed(shard: int) -> Receipt | None:
+        if receipt_key(shard) not in sizes:
+            return None
         try:
             receipt = _read_receipt(store, plan, fingerprint, shard)
             for info in receipt.objects:
-                _check_object(store, info, full=full)
+                _check_size(info, sizes)
+                if full and not is_as_described(store, info):
+                    return None
         except (MissingObject, DamagedObject):
             return None
         return receipt
 
-    with ThreadPoolExecutor(_THREADS if full else 1) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         receipts = enumerate(pool.map(believed, range(plan.n_shards)))
         return {shard: receipt for shard, receipt in receipts if receipt is not None}
 
@@ -139,7 +162,9 @@ def forget_damaged(store: Store, plan: DatasetPlan) -> list[int]:
     For a version that is not published, or no longer: of a published one the manifest goes first, since nothing in it
     may change. Raises ValueError where the manifest is still there.
     """
-    if MANIFEST_KEY in store.list(MANIFEST_KEY):
+    if is_published(store, plan):
+        if not store.has_lock:
+            raise PublishedMeanwhile(store.place, None)
         raise ValueError(
             f"{store} is published, and a published version never changes: remove its {MANIFEST_KEY} first, and it is "
             "an unfinished one that can be mended"
@@ -160,10 +185,12 @@ def draft_manifest(
     ValueError for a file that is no object.
     """
     fingerprint = plan.fingerprint
-    receipts = [_read_receipt(store, plan, fingerprint, shard) for shard in range(plan.n_shards)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        receipts = list(pool.map(lambda shard: _read_receipt(store, plan, fingerprint, shard), range(plan.n_shards)))
     promised = [info for receipt in receipts for info in receipt.objects]
+    sizes = dict(store.sizes())
     for info in promised:
-        _check_object(store, info, full=False)
+        _check_size(info, sizes)
     known = {info.key for info in promised}
     others = [describe_object(store, key) for key in _keys(store) if key not in known]
     return DatasetManifest(
@@ -183,8 +210,9 @@ def publish(store: Store, draft: DatasetManifest, *, threads: int = _THREADS) ->
     """Read every object and hold it to its receipt, then write the manifest: from then on it is a data set.
 
     Objects that came after the draft (contact sheets, cards) become part of the version too. Publishing twice changes
-    nothing. Raises MissingObject or DamagedObject when a shard is not as its receipt says, and ValueError when the
-    folder holds another published version, or objects among the arrays that no receipt answers for.
+    nothing. Raises MissingObject or DamagedObject when a shard is not as its receipt says, PublishedMeanwhile on an
+    object store where another builder was faster, and ValueError when the folder holds another published version, or
+    objects among the arrays that no receipt answers for.
     """
     reach(Phase.VERIFY, draft.version)
     promised = {info.key: info for info in draft.objects if info.first is not None}
@@ -194,9 +222,10 @@ def publish(store: Store, draft: DatasetManifest, *, threads: int = _THREADS) ->
     _refuse_strangers(keys, promised, draft.plan)
 
     def checked(key: str) -> ObjectInfo:
-        found = describe_object(store, key)
-        info = promised.get(key, found)
-        if (info.bytes, info.sha256) != (found.bytes, found.sha256):
+        info = promised.get(key)
+        if info is None:
+            return describe_object(store, key)
+        if not is_as_described(store, info):
             raise DamagedObject(key, "is not what the shard's receipt says")
         return info
 
@@ -204,23 +233,39 @@ def publish(store: Store, draft: DatasetManifest, *, threads: int = _THREADS) ->
         manifest = draft.model_copy(update={"objects": tuple(pool.map(checked, keys))})
     reach(Phase.PUBLISH, draft.version)
     data = manifest.to_bytes()
-    if not store.put_if_absent(MANIFEST_KEY, data) and not _holds(store, MANIFEST_KEY, data):
+    if store.put_if_absent(MANIFEST_KEY, data):
+        return manifest
+    if not is_published(store, draft.plan):  # what lies there is damaged, and nobody can have read it
+        store.put(MANIFEST_KEY, data)
+    elif not _holds(store, MANIFEST_KEY, data):
         raise ValueError(
             f"version {draft.version} is already published and holds something else; a version never changes. "
             "Raise the recipe's version, or remove the old one"
         )
+    elif not store.has_lock:
+        raise PublishedMeanwhile(store.place, None)
     return manifest
 
 
 def point_latest(dataset: Store, version: str) -> None:
     """Make `version` the one that readers get who name none. `dataset` is the store of ``<out>/<name>``.
 
-    It is the version that the last build ended with, whether it was made then or found there.
+    It is the version that the last build ended with, whether it was made then or found there. Written by
+    compare-and-swap: of two builds that end at one moment neither overwrites what it has not seen.
     """
     reach(Phase.EVENT, version)
     data = (json.dumps({"version": version}) + "\n").encode()
-    if not _holds(dataset, LATEST_KEY, data):
-        dataset.put(LATEST_KEY, data)
+    for _ in range(_SWAPS):
+        try:
+            found = dataset.get(LATEST_KEY)
+        except MissingObject:
+            found = None
+        except DamagedObject:
+            dataset.put(LATEST_KEY, data)
+            return
+        if found == data or dataset.swap(LATEST_KEY, found, data):
+            return
+    raise AlreadyBuilding(dataset.place, None)
 
 
 def latest_version(dataset: Store) -> str:
@@ -245,16 +290,43 @@ def is_published(store: Store, plan: DatasetPlan) -> bool:
         return False
 
 
-def describe_object(store: Store, key: str) -> ObjectInfo:
-    """Size and sha256 of an object, read in pieces."""
-    reader = store.open(key)
+def is_as_described(store: Store, info: ObjectInfo) -> bool:
+    """Whether the object has that size and digest; where a network may be to blame, it is read again.
+
+    Raises MissingObject and DamagedObject.
+    """
+    return described(store, info).sha256 == info.sha256
+
+
+def described(store: Store, info: ObjectInfo) -> ObjectInfo:
+    """The object as it is, which may not be as `info` says; see :func:`is_as_described`."""
+    found = describe_object(store, info.key, about_bytes=info.bytes)
+    for _ in range(1, store.attempts):
+        if found.sha256 == info.sha256 or found.bytes != info.bytes:
+            break
+        found = describe_object(store, info.key)
+    return found
+
+
+def describe_object(store: Store, key: str, *, about_bytes: int | None = None) -> ObjectInfo:
+    """Size and sha256 of an object, read in pieces. What is small comes whole, by way of the store's own check.
+
+    Who knows already that it is small says so with `about_bytes`, and spares a question.
+    """
+    if about_bytes is None or about_bytes > _WHOLE:
+        reader = store.open(key)
+        about_bytes = reader.size
+    if about_bytes <= _WHOLE:
+        data = store.get(key)
+        return ObjectInfo(key=key, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     digest = hashlib.sha256()
     for start in range(0, reader.size, _PIECE):
         digest.update(reader.read(start, min(start + _PIECE, reader.size)))
     return ObjectInfo(key=key, bytes=reader.size, sha256=digest.hexdigest())
 
 
-def _constant_objects(plan: DatasetPlan, tables: Mapping[str, np.ndarray]) -> Iterator[tuple[str, bytes]]:
+def constant_objects(plan: DatasetPlan, tables: Mapping[str, np.ndarray]) -> Iterator[tuple[str, bytes]]:
+    """(key, bytes) of what all shards share: the `zarr.json` files and the tables."""
     formats = dict(plan.shard_formats())
     metadata = {
         target.name: formats[target.name].metadata(plan.n_slots, target.dimension_names, target.attributes)
@@ -293,12 +365,11 @@ def _read_receipt(store: Store, plan: DatasetPlan, fingerprint: str, shard: int)
     return receipt
 
 
-def _check_object(store: Store, info: ObjectInfo, *, full: bool) -> None:
-    found = store.size(info.key)
-    if found != info.bytes:
-        raise DamagedObject(info.key, f"has {found} bytes where its receipt says {info.bytes}")
-    if full and describe_object(store, info.key).sha256 != info.sha256:
-        raise DamagedObject(info.key, "is not what its receipt says")
+def _check_size(info: ObjectInfo, sizes: Mapping[str, int]) -> None:
+    if info.key not in sizes:
+        raise MissingObject(info.key)
+    if sizes[info.key] != info.bytes:
+        raise DamagedObject(info.key, f"has {sizes[info.key]} bytes where its receipt says {info.bytes}")
 
 
 def _keys(store: Store) -> list[str]:
@@ -326,7 +397,12 @@ def _refuse_strangers(keys: list[str], promised: Mapping[str, ObjectInfo], plan:
 
 
 def _holds(store: Store, key: str, data: bytes) -> bool:
+    return _content(store, key) == data
+
+
+def _content(store: Store, key: str) -> bytes | None:
+    """The object's bytes; None where it is missing, or so damaged that they cannot be had."""
     try:
-        return store.get(key) == data
-    except MissingObject:
-        return False
+        return store.get(key)
+    except (MissingObject, DamagedObject):
+        return None

@@ -1,17 +1,17 @@
 """What one sample of a data set holds: a list of named targets. A new target is a new entry."""
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Shaped
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_serializer, model_validator
 
 from storage.bad_sample import BadSample
-from storage.codes import Code, FixedPoint, Plain, Utf8
+from storage.codes import Code, FileBytes, FixedPoint, Jpeg, Plain, Utf8
 from storage.zarr_format import ChunkFormat, Compression
 
-DType = Literal["bool", "uint8", "uint16", "int32", "int64", "float32", "float64", "str"]
+DType = Literal["bool", "uint8", "uint16", "int16", "int32", "int64", "float32", "float64", "str", "bytes"]
 _NAME = r"^[a-z][a-z0-9_]*$"
 
 
@@ -38,6 +38,15 @@ class Target(BaseModel, frozen=True, extra="forbid"):
     """The lowest and highest value a good sample may have."""
     allow_nan: bool = False
     """Whether NaN means "not known" here; otherwise it makes a sample bad."""
+    precision: float | None = None
+    """The largest error of what readers get, in `unit`; None: not stated, or its code says it."""
+    on_request: bool = False
+    """Read only by those who name it, or ask for what is made of it."""
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Fields that came later: schemas without them are written as they always were, so versions stay."""
+        return _without_defaults(handler(self), precision=None, on_request=False)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Target":
@@ -49,10 +58,13 @@ class Target(BaseModel, frozen=True, extra="forbid"):
             )
         if isinstance(self.code, FixedPoint) and self.allow_nan:
             raise ValueError(f"{self.name}: fixed point has no code for NaN")
-        if (self.dtype == "str") != isinstance(self.code, Utf8):
-            raise ValueError(
-                f"{self.name}: dtype str and the utf8 code go together, not {self.dtype} and {self.code.kind}"
-            )
+        if isinstance(self.code, Jpeg) and not self.channels_first:
+            raise ValueError(f"{self.name}: the jpeg code gives pictures with the channels first in memory")
+        for dtype, kind in (("str", "utf8"), ("bytes", "file_bytes")):
+            if (self.dtype == dtype) != (self.code.kind == kind):
+                raise ValueError(
+                    f"{self.name}: dtype {dtype} and the {kind} code go together, not {self.dtype} and {self.code.kind}"
+                )
         self.code.stored(self.dtype, self.sample_shape)
         return self
 
@@ -60,16 +72,22 @@ class Target(BaseModel, frozen=True, extra="forbid"):
     def chunk(self) -> ChunkFormat:
         """One sample on disk."""
         dtype, shape = self.code.stored(self.dtype, self.sample_shape)
-        if self.channels_first:
-            shape = (shape[-1], *shape[:-1])
-        return ChunkFormat(dtype, shape, self.compression)
+        return ChunkFormat(dtype, self._in_memory(shape), self.compression)
+
+    @property
+    def memory_shape(self) -> tuple[int, ...]:
+        """A sample's shape as it lies in a reader's memory, before :meth:`channels_last`."""
+        return self._in_memory(self.sample_shape)
+
+    def _in_memory(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (shape[-1], *shape[:-1]) if self.channels_first else shape
 
     @property
     def dimension_names(self) -> tuple[str, ...]:
         """Names of the stored array's dimensions."""
         names = self.axes or tuple(f"{self.name}_{axis}" for axis in range(len(self.sample_shape)))
-        if isinstance(self.code, Utf8):
-            names = (f"{self.name}_byte",)
+        if isinstance(self.code, Utf8 | FileBytes | Jpeg):
+            return ("sample", f"{self.name}_byte")
         if self.channels_first:
             names = (names[-1], *names[:-1])
         return ("sample", *names)
@@ -81,6 +99,10 @@ class Target(BaseModel, frozen=True, extra="forbid"):
         if isinstance(self.code, FixedPoint):
             attributes |= {"scale_factor": 1 / self.code.steps_per_unit, "add_offset": -float(self.code.offset)}
             attributes |= {"precision": self.code.precision}
+        if isinstance(self.code, Jpeg):
+            attributes |= {"quality": self.code.quality, "chroma_subsampling": "4:2:0"}
+        if self.precision is not None:
+            attributes |= {"precision": self.precision}
         return attributes
 
     def encode(self, value: object) -> Shaped[np.ndarray, "..."]:
@@ -89,7 +111,7 @@ class Target(BaseModel, frozen=True, extra="forbid"):
         Raises BadSample for values that may not be stored (out of limits, not finite), and ValueError for a shape or
         dtype that is not the schema's: the first is the sample's fault, the second the program's.
         """
-        array = np.asarray(value)
+        array = np.asarray(value, dtype=object if self.dtype == "bytes" else None)
         if array.shape != self.sample_shape or not self._takes(array.dtype):
             raise ValueError(
                 f"target {self.name} holds {self.dtype} of shape {self.sample_shape}, "
@@ -112,7 +134,8 @@ class Target(BaseModel, frozen=True, extra="forbid"):
         return np.moveaxis(values, 1, -1) if self.channels_first else values
 
     def _takes(self, dtype: np.dtype) -> bool:
-        return dtype.kind == "U" if self.dtype == "str" else dtype == np.dtype(self.dtype)
+        kinds = {"str": "U", "bytes": "O"}
+        return dtype.kind == kinds[self.dtype] if self.dtype in kinds else dtype == np.dtype(self.dtype)
 
     def _check_values(self, array: np.ndarray) -> None:
         checked_by_code = isinstance(self.code, FixedPoint) or array.dtype.kind != "f"
@@ -139,6 +162,19 @@ class DerivedTarget(BaseModel, frozen=True, extra="forbid"):
     decoder: str = Field(pattern=_NAME)
     channels_first: bool = False
     """Whether the array's memory has the channels first (readers get them last, as always)."""
+    on_request: bool = False
+    """Too large for whoever asks for everything: worked out only when a reader names it."""
+    precision: float | None = None
+    """The largest error, in `unit`; None: not stated."""
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Fields that came later: schemas without them are written as they always were, so versions stay."""
+        return _without_defaults(handler(self), precision=None, on_request=False)
+
+
+def _without_defaults(fields: dict[str, Any], **defaults: object) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in defaults or value != defaults[name]}
 
 
 class Schema(BaseModel, frozen=True, extra="forbid"):
@@ -172,12 +208,13 @@ class Schema(BaseModel, frozen=True, extra="forbid"):
         for target in self.everything:
             if target.name == name:
                 return target
-        raise KeyError(f"no target {name!r} in this data set; it has {', '.join(self.names)}")
+        known = ", ".join(target.name for target in self.everything)
+        raise KeyError(f"no target {name!r} in this data set; it has {known}")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all targets."""
-        return tuple(target.name for target in self.everything)
+        """The names of all targets but those that are read or worked out on request alone."""
+        return tuple(target.name for target in self.everything if not target.on_request)
 
     def encode(self, sample: Mapping[str, object]) -> dict[str, np.ndarray]:
         """Every stored target of one sample, checked and encoded (see :meth:`Target.encode`)."""

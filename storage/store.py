@@ -1,10 +1,13 @@
-"""Where objects lie: a small interface that a local folder and an object store can both keep.
+"""Where objects lie: a small interface that a local folder and an object store both keep.
 
 An object is there whole or not at all, and its key is a relative POSIX path. Everything above this file speaks of keys
 and bytes; the local implementation turns "whole or not at all" into a private name, fsync, rename, fsync of the folder.
+The other implementation is :class:`storage.object_store.ObjectStore`; :func:`store_at` chooses.
 """
 
 import abc
+import contextlib
+import fcntl
 import itertools
 import os
 import re
@@ -16,7 +19,11 @@ Bytes = bytes | bytearray | memoryview
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LEFTOVER = ".partial"
-_REMEDY = "`facefoundry verify` tells what else is wrong; remove the version's folder and build it again"
+_PIECE = 8 << 20
+_REMEDY = "`facefoundry verify --repair` finds what else is wrong and makes it again from the sources"
+_OF_BUILDS = ("manifest.json", "latest")
+"""What a repair needs whole; a build writes them anew."""
+_REMEDY_OF_BUILDS = "the command that built the data set, started again, writes it anew"
 
 
 class MissingObject(LookupError):
@@ -27,7 +34,7 @@ class MissingObject(LookupError):
         self.key = key
 
     def __str__(self) -> str:
-        return f"object {self.key} is missing; a missing object is never read as zeros. {_REMEDY}"
+        return f"object {self.key} is missing; a missing object is never read as zeros. {_remedy(self.key)}"
 
 
 class DamagedObject(Exception):
@@ -38,7 +45,11 @@ class DamagedObject(Exception):
         self.key, self.problem = key, problem
 
     def __str__(self) -> str:
-        return f"object {self.key} {self.problem}; its data must not be used. {_REMEDY}"
+        return f"object {self.key} {self.problem}; its data must not be used. {_remedy(self.key)}"
+
+
+def _remedy(key: str) -> str:
+    return _REMEDY_OF_BUILDS if key in _OF_BUILDS else _REMEDY
 
 
 def is_key(key: str) -> bool:
@@ -55,10 +66,80 @@ def check_key(key: str) -> None:
         )
 
 
+class StoreUrl(str):
+    """Where an object store's folder lies, such as ``s3://bucket/faces``; ``/`` leads into it, as in a Path."""
+
+    __slots__ = ()
+
+    def __truediv__(self, name: str) -> "StoreUrl":
+        return StoreUrl(f"{self}/{name}")
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "StoreUrl":
+        """What holds it."""
+        return StoreUrl(self.rpartition("/")[0])
+
+    def as_uri(self) -> str:
+        """As an address."""
+        return str(self)
+
+
+Place = Path | StoreUrl
+"""A local folder, or one of an object store."""
+
+
+def place_of(text: str | os.PathLike[str]) -> Place:
+    """The place that somebody named: ``s3://bucket/prefix``, or a local path, made absolute.
+
+    Raises ValueError for an address of another kind.
+    """
+    if isinstance(text, os.PathLike):
+        return Path(text).absolute()
+    scheme, mark, rest = text.partition("://")
+    if not mark:
+        return Path(text).absolute()
+    if scheme != "s3" or not rest.strip("/"):
+        raise ValueError(f"{text!r} is neither a folder nor of the form s3://bucket/prefix")
+    return StoreUrl(f"s3://{rest.rstrip('/')}")
+
+
+def store_at(place: str | os.PathLike[str]) -> "Store":
+    """The store of a local folder or of ``s3://bucket/prefix``; nothing is read, and the folder need not be there."""
+    where = place_of(place)
+    if isinstance(where, Path):
+        return LocalStore(where)
+    from storage.object_store import ObjectStore  # here: needs the extra `s3`
+
+    return ObjectStore(where)
+
+
+def copied_here(store: "Store", key: str, folder: Path) -> Path:
+    """`key` as a file of the local `folder`, fetched where it is missing; a path without a file where there is none.
+
+    For files that must be mapped into memory. What is there is not compared: give it a name that tells its contents.
+    """
+    here = LocalStore(folder)
+    path = folder / key
+    try:
+        if not path.is_file():
+            reader = store.open(key)
+            here.put(key, [reader.read(at, min(at + _PIECE, reader.size)) for at in range(0, reader.size, _PIECE)])
+    except MissingObject:
+        pass
+    return path
+
+
 class ObjectReader(abc.ABC):
     """One object held open: several threads may read it, and it is closed when nobody refers to it any more."""
 
     size: int
+    attempts: int = 1
+    """How often bytes that fail their checksum are worth reading: a disk gives the same again, a network may not."""
 
     @abc.abstractmethod
     def read(self, start: int, stop: int) -> Bytes:
@@ -67,6 +148,24 @@ class ObjectReader(abc.ABC):
 
 class Store(abc.ABC):
     """A place for objects. All writes are atomic; MissingObject is raised for keys that are not there."""
+
+    attempts: int = 1
+    """As of :class:`ObjectReader`."""
+    has_lock: bool = True
+    """Whether builders exclude each other here by a lock; where not, the first manifest wins."""
+
+    @property
+    @abc.abstractmethod
+    def place(self) -> Place:
+        """Where it lies."""
+
+    @abc.abstractmethod
+    def folder(self, name: str) -> "Store":
+        """The store of what lies below ``name/``."""
+
+    @abc.abstractmethod
+    def folders(self) -> Sequence[str]:
+        """The first parts of the keys that have several, sorted."""
 
     @abc.abstractmethod
     def get(self, key: str, range: tuple[int, int] | None = None) -> bytes:
@@ -81,8 +180,16 @@ class Store(abc.ABC):
         """Store `data` unless the key exists; say whether this call stored it. Of several writers, one wins."""
 
     @abc.abstractmethod
+    def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
+        """Replace an object that holds `expected` (None: that is not there) by `data`; say whether it was so."""
+
+    @abc.abstractmethod
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """(key, bytes) of the objects whose keys begin with `prefix`, sorted."""
+
     def list(self, prefix: str = "") -> Iterator[str]:
         """The keys that begin with `prefix`, sorted."""
+        return (key for key, _ in self.sizes(prefix))
 
     @abc.abstractmethod
     def delete(self, key: str) -> None:
@@ -91,6 +198,10 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def size(self, key: str) -> int:
         """How many bytes the object has."""
+
+    @abc.abstractmethod
+    def modified(self, key: str) -> float:
+        """When the object was written, in seconds since 1970, by the clock of whoever keeps it."""
 
     def open(self, key: str) -> ObjectReader:
         """The object held open for many small reads."""
@@ -120,6 +231,24 @@ class LocalStore(Store):
     def __str__(self) -> str:
         return str(self.root)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LocalStore) and other.root == self.root
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
+    @property
+    def place(self) -> Path:  # noqa: D102
+        return self.root
+
+    def folder(self, name: str) -> "LocalStore":  # noqa: D102
+        return LocalStore(self._path(name))
+
+    def folders(self) -> Sequence[str]:  # noqa: D102
+        if not self.root.is_dir():
+            return []
+        return sorted(path.name for path in self.root.iterdir() if path.is_dir() and is_key(path.name))
+
     def get(self, key: str, range: tuple[int, int] | None = None) -> bytes:  # noqa: D102
         reader = self.open(key)
         return bytes(reader.read(*(range or (0, reader.size))))
@@ -140,6 +269,28 @@ class LocalStore(Store):
         except FileExistsError:
             return False
         return True
+
+    def swap(self, key: str, expected: bytes | None, data: bytes) -> bool:  # noqa: D102
+        path = self._path(key)
+        _make_folder(path.parent)
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # the kernel's, held for a moment; on NFS of this machine alone
+            try:
+                found = self.get(key)
+            except MissingObject:
+                found = None
+            if found != expected:
+                return False
+            self.put(key, data)
+            return True
+        finally:
+            os.close(descriptor)
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:  # noqa: D102
+        for key in self.list(prefix):
+            with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                yield key, (self.root / key).stat().st_size
 
     def list(self, prefix: str = "") -> Iterator[str]:  # noqa: D102
         folder = prefix.rpartition("/")[0]
@@ -163,6 +314,12 @@ class LocalStore(Store):
         if not path.is_file():
             raise MissingObject(key)
         return path.stat().st_size
+
+    def modified(self, key: str) -> float:  # noqa: D102
+        path = self._path(key)
+        if not path.is_file():
+            raise MissingObject(key)
+        return path.stat().st_mtime
 
     def remove_leftovers(self) -> int:
         """Delete the half-written objects of dead builders (how many); only the holder of the builders' lock may."""

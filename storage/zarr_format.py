@@ -29,7 +29,7 @@ _BLOSC: dict[Compression, tuple[str, int, str, int]] = {
 }
 _SHUFFLE = {"shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
 _NOWHERE = np.uint64(2**64 - 1)
-_CRC = 4
+CHECKSUM_BYTES = _CRC = 4
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 
 

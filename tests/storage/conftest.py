@@ -8,11 +8,19 @@ import pytest
 
 from storage.bad_sample import BadSample
 from storage.codes import FixedPoint, Utf8
-from storage.manifest import DatasetManifest, DatasetPlan, ModelInfo, SourceInfo, table_digests
-from storage.publish import builders_lock, draft_manifest, finished_shards, point_latest, publish, start_version
+from storage.manifest import DatasetManifest, DatasetPlan, ModelInfo, SourceInfo, read_manifest, table_digests
+from storage.publish import (
+    builders_lock,
+    draft_manifest,
+    finished_shards,
+    is_published,
+    point_latest,
+    publish,
+    start_version,
+)
 from storage.schema import DerivedTarget, Schema, Target
 from storage.shards import ShardWriter
-from storage.store import LocalStore
+from storage.store import Place, Store
 
 TABLES = {
     "atlas_covered": (np.arange(35).reshape(5, 7) % 3 > 0).astype(np.uint8),
@@ -72,7 +80,7 @@ def toy_sample(slot: int) -> dict[str, object]:
     }
 
 
-def write_toy_shard(store: LocalStore, plan: DatasetPlan, shard: int, holes: Iterable[int] = ()) -> None:
+def write_toy_shard(store: Store, plan: DatasetPlan, shard: int, holes: Iterable[int] = ()) -> None:
     """One whole shard; the slots in `holes` are rejected."""
     writer = ShardWriter(store, plan, shard)
     for slot in plan.slots(shard):
@@ -85,15 +93,18 @@ def write_toy_shard(store: LocalStore, plan: DatasetPlan, shard: int, holes: Ite
 
 
 def build_toy(
-    out: Path, *, holes: Iterable[int] = (3, 8), targets: Iterable[str] | None = None, **changes: object
+    out: Place, *, holes: Iterable[int] = (3, 8), targets: Iterable[str] | None = None, **changes: object
 ) -> DatasetManifest:
     """The whole way from plan to the pointer, as a builder walks it: what is finished is not made again."""
     if targets is not None:
         changes["sample_schema"] = Schema(targets=tuple(SCHEMA[name] for name in targets))
     plan = toy_plan(**changes)
+    tables = TABLES if plan.tables else {}
     with builders_lock(out / plan.name) as dataset:
-        store = LocalStore(out / plan.name / plan.version)
-        start_version(store, plan, TABLES)
+        store = dataset.folder(plan.version)
+        if not store.has_lock and is_published(store, plan):  # with a lock, doing it again is no error either
+            return read_manifest(store)
+        start_version(store, plan, tables)
         finished = finished_shards(store, plan)
         for shard in range(plan.n_shards):
             if shard not in finished:

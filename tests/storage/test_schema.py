@@ -12,11 +12,17 @@ from pydantic import ValidationError
 from storage.bad_sample import BadSample
 from storage.codes import FILL_CODE, FixedPoint, Utf8
 from storage.face_targets import position_map_schema
+from storage.field_targets import UNIT_CODE
 from storage.schema import DerivedTarget, Schema, Target
 
 PIXELS = FixedPoint()
 IN_RANGE = st.floats(PIXELS.lowest, PIXELS.highest, width=32)
-CODES = [PIXELS, FixedPoint(steps_per_unit=1, offset=0), FixedPoint(steps_per_unit=4096, offset=3)]
+CODES = [
+    PIXELS,
+    FixedPoint(steps_per_unit=1, offset=0),
+    FixedPoint(steps_per_unit=4096, offset=3),
+    FixedPoint(steps_per_unit=32768, offset=0),
+]
 
 
 @given(values=hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=5), elements=IN_RANGE))
@@ -207,3 +213,29 @@ def test_a_schema_survives_json_and_finds_its_targets():
         assert ("position_map" in {target.name for target in schema.targets}) == (maps == "materialized")
         with pytest.raises(KeyError, match="no target 'uv' in this data set; it has image"):
             schema["uv"]
+
+
+def test_what_is_worked_out_on_request_alone_is_no_part_of_everything():
+    plain = DerivedTarget(name="a", dtype="bool", sample_shape=(), description="", decoder="d")
+    heavy = DerivedTarget(name="b", dtype="bool", sample_shape=(), description="", decoder="d", on_request=True)
+    schema = Schema(targets=(), derived=(plain, heavy))
+    assert schema.names == ("a",)
+    assert schema["b"] == heavy
+    assert Schema.model_validate(schema.model_dump(mode="json")) == schema
+
+
+def test_a_derived_target_is_written_as_it_always_was():
+    """The schema is in every fingerprint: one field more would make another version of every data set there is."""
+    plain = DerivedTarget(name="a", dtype="bool", sample_shape=(), description="", decoder="d")
+    assert set(plain.model_dump(mode="json")) == {
+        "name", "dtype", "sample_shape", "unit", "description", "decoder", "channels_first",
+    }  # fmt: skip
+
+
+def test_places_in_the_unit_square_are_stored_to_a_thousandth_of_a_bin_and_their_ends_exactly():
+    u = np.linspace(0, 1, 100_001, dtype=np.float32)
+    back = UNIT_CODE.decode(UNIT_CODE.encode(u))
+    assert np.abs(back.astype(np.float64) - u).max() <= 2.0**-16 + 1e-8
+    assert (back[0], back[-1]) == (0, 1)
+    with pytest.raises(BadSample):
+        UNIT_CODE.encode(np.array([2.0], np.float32))

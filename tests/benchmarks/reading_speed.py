@@ -1,0 +1,281 @@
+"""How fast batches are read: beside loose files, WebDataset and LMDB, the same samples, one run.
+
+    python tests/benchmarks/reading_speed.py FOLDER [--source SOURCE] [--samples 1024] [--rounds 5] [--workers 0 1 2]
+
+What is read is a batch of 32: pictures uint8 and position maps float32, both contiguous (32 3 256 256) tensors, given by
+a torch DataLoader. FOLDER keeps what is written, about 5 GB for 1,024 samples, and is used again. All ways are timed in
+turns, and the medians printed: samples a second by the clock, and processor time a sample of all processes together.
+
+What the others hold is as their users have it, and made quick: maps are stored channels first as raw float32, pictures
+as JPEG of quality 95 (or PNG, or raw), everything lies in the page cache, decoders run on one thread.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+import torch
+import webdataset
+from torch.utils.data import DataLoader, Dataset
+
+from flows.local import build_here
+from flows.presets import posmaps_300wlp
+from storage.dataset import open_dataset
+from train.loader import make_loader
+
+BATCH = 32
+TARGETS = ("image", "position_map")
+TAR_SAMPLES = 256
+OURS = {
+    "ours: lossless + fixed point": {},
+    "ours: JPEG 95 + fixed point": {"images": "jpeg:95"},
+    "ours: source's JPEG + fixed point": {"images": "source"},
+    "ours: lossless + float32": {"maps": "float"},
+    "ours: lossless + parameters": {"maps": "parametric"},
+}
+
+
+def decoded_jpeg(content: object) -> np.ndarray:
+    """(3 S S) RGB."""
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    return np.ascontiguousarray(np.moveaxis(picture, -1, 0))
+
+
+class LooseFiles(Dataset):
+    """One .npy and one picture file a sample."""
+
+    def __init__(self, folder: Path, suffix: str, n_samples: int) -> None:
+        self.folder, self.suffix, self.n_samples = str(folder), suffix, n_samples
+
+    def __len__(self) -> int:
+        return self.n_samples
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        stem = f"{self.folder}/{index:06d}"
+        with open(stem + self.suffix, "rb") as file:
+            picture = decoded_jpeg(file.read())
+        return torch.from_numpy(picture), torch.from_numpy(np.load(stem + ".npy"))
+
+
+class Lmdb(Dataset):
+    """Values in one LMDB environment, read in place; `is_raw` pictures are plain bytes."""
+
+    def __init__(self, path: Path, n_samples: int, *, is_raw: bool) -> None:
+        self.path, self.n_samples, self.is_raw, self.environment = str(path), n_samples, is_raw, None
+
+    def __len__(self) -> int:
+        return self.n_samples
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"environment": None}
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.environment is None:
+            self.environment = lmdb.open(self.path, readonly=True, lock=False, readahead=False, subdir=True)
+        with self.environment.begin(buffers=True) as transaction:
+            content = transaction.get(b"i%06d" % index)
+            picture = (
+                np.frombuffer(content, np.uint8).reshape(3, 256, 256).copy() if self.is_raw else decoded_jpeg(content)
+            )
+            xyz = np.frombuffer(transaction.get(b"m%06d" % index), np.float32).reshape(3, 256, 256).copy()
+        return torch.from_numpy(picture), torch.from_numpy(xyz)
+
+
+def from_tar(sample: dict[str, bytes]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A sample of a tar."""
+    xyz = np.frombuffer(sample["map"], np.float32).reshape(3, 256, 256).copy()
+    return torch.from_numpy(decoded_jpeg(sample["jpg"])), torch.from_numpy(xyz)
+
+
+def one_thread(worker: int = 0) -> None:
+    """Every process decodes on one thread."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+# ---------------------------------------------------------------------------------------------------------- what is written
+
+
+def written(folder: Path, source: Path, n_samples: int) -> dict[str, Path]:
+    """All formats of the same samples; those that are there stay."""
+    copies = -(-n_samples // 386)
+    paths = {}
+    for name, changes in OURS.items():
+        folder_name = name.removeprefix("ours: ").translate(str.maketrans(" '", "--", "+"))
+        config = posmaps_300wlp(copies=copies, name=folder_name, **changes)
+        paths[name] = Path(
+            str(build_here(config, source=source, model="built-in", out=folder / "ours", workers=2).path)
+        )
+    for name in ("jpg", "png", "tar", "lmdb-jpg", "lmdb-raw"):
+        paths[name] = folder / f"{name}-{n_samples}"
+    if (folder / f"done-{n_samples}").exists():
+        return paths
+    dataset = open_dataset(paths["ours: lossless + fixed point"])
+    for name in ("jpg", "png", "tar"):
+        paths[name].mkdir(parents=True, exist_ok=True)
+    environments = {name: lmdb.open(str(paths[name]), map_size=1 << 36) for name in ("lmdb-jpg", "lmdb-raw")}
+    tar = webdataset.ShardWriter(str(paths["tar"] / "%04d.tar"), maxcount=TAR_SAMPLES, verbose=0)
+    for first in range(0, n_samples, BATCH):
+        batch = dataset.read(range(first, first + BATCH), TARGETS)
+        with environments["lmdb-jpg"].begin(write=True) as jpgs, environments["lmdb-raw"].begin(write=True) as raws:
+            for index, picture, xyz in zip(
+                range(first, first + BATCH), batch["image"], batch["position_map"], strict=True
+            ):
+                bgr, xyz = np.ascontiguousarray(picture[..., ::-1]), np.ascontiguousarray(np.moveaxis(xyz, -1, 0))
+                jpg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+                for name, content in (("jpg", jpg), ("png", cv2.imencode(".png", bgr)[1].tobytes())):
+                    (paths[name] / f"{index:06d}.{name}").write_bytes(content)
+                    np.save(paths[name] / f"{index:06d}.npy", xyz)
+                tar.write({"__key__": f"{index:06d}", "jpg": jpg, "map": xyz.tobytes()})
+                jpgs.put(b"i%06d" % index, jpg), jpgs.put(b"m%06d" % index, xyz.tobytes())
+                raw = np.ascontiguousarray(np.moveaxis(picture, -1, 0)).tobytes()
+                raws.put(b"i%06d" % index, raw), raws.put(b"m%06d" % index, xyz.tobytes())
+    tar.close()
+    for environment in environments.values():
+        environment.close()
+    (folder / f"done-{n_samples}").touch()
+    return paths
+
+
+def bytes_of(path: Path, n_samples: int) -> float:
+    """kB a sample of pictures and maps (or what they are decoded from)."""
+    if (path / "manifest.json").exists():
+        objects = open_dataset(path).manifest.objects
+        parts = ("image/", "photograph/", "position_map/", "identity/", "expression/", "crop_from_model/")
+        n_samples = len(open_dataset(path))
+        has_map = any(info.key.startswith("position_map/") for info in objects)
+        return sum(i.bytes for i in objects if i.key.startswith(parts[: 3 if has_map else 6])) / n_samples / 1e3
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / n_samples / 1e3
+
+
+# ------------------------------------------------------------------------------------------------------------- what is timed
+
+Epoch = Callable[[], Iterator[object]]
+
+
+def ways(paths: dict[str, Path], n_samples: int, workers: int) -> dict[tuple[str, str], tuple[Epoch, object]]:
+    """For each (way, order) what gives an epoch's batches, and the loader whose workers do it."""
+    found: dict[tuple[str, str], tuple[Epoch, object]] = {}
+    common = {"num_workers": workers, "persistent_workers": workers > 0, "worker_init_fn": one_thread,
+              "multiprocessing_context": "forkserver" if workers else None}  # fmt: skip
+    mapped = {
+        "loose .npy + .jpg": LooseFiles(paths["jpg"], ".jpg", n_samples),
+        "loose .npy + .png": LooseFiles(paths["png"], ".png", n_samples),
+        "LMDB: JPEG + float32": Lmdb(paths["lmdb-jpg"], n_samples, is_raw=False),
+        "LMDB: raw uint8 + float32": Lmdb(paths["lmdb-raw"], n_samples, is_raw=True),
+    }
+    for order in ("in order", "shuffled"):
+        for name, dataset in mapped.items():
+            loader = DataLoader(dataset, batch_size=BATCH, shuffle=order == "shuffled", **common)
+            found[name, order] = (lambda loader=loader: iter(loader), loader)
+        urls = sorted(str(path) for path in paths["tar"].glob("*.tar"))
+        tars = webdataset.WebDataset(urls, shardshuffle=len(urls) if order == "shuffled" else False, empty_check=False)
+        if order == "shuffled":
+            tars = tars.shuffle(TAR_SAMPLES)
+        loader = DataLoader(tars.map(from_tar), batch_size=BATCH, **common)
+        found["WebDataset: JPEG + float32", order] = (lambda loader=loader: iter(loader), loader)
+        for name in OURS:
+            shards = 8 if order == "shuffled" else 0
+            ours = make_loader(paths[name], batch_size=BATCH, workers=workers, targets=TARGETS, shards_in_flight=shards)
+            found[name, order] = (lambda ours=ours: ours._loader.__iter__(), ours._loader)
+    return found
+
+
+def cpu_seconds(loader: object) -> float:
+    """Processor time of this process and the loader's workers."""
+    ticks = 0
+    for worker in getattr(getattr(loader, "_iterator", None), "_workers", []):
+        fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def timed(epoch: Epoch, loader: object, n_samples: int) -> tuple[float, float]:
+    """Samples a second, and processor milliseconds a sample, of the first `n_samples` after a warm first batch."""
+    batches = epoch()
+    next(batches)
+    seen, cpu, clock = 0, cpu_seconds(loader), time.perf_counter()
+    for batch in batches:
+        picture, xyz = batch.values() if isinstance(batch, dict) else batch
+        assert picture.shape[1:] == xyz.shape[1:] == (3, 256, 256)
+        assert (picture.dtype, xyz.dtype) == (torch.uint8, torch.float32)
+        assert all(tensor.is_contiguous() for tensor in (picture, xyz))
+        seen += len(picture)
+        if seen >= n_samples - BATCH:
+            break
+    seconds, cpu = time.perf_counter() - clock, cpu_seconds(loader) - cpu
+    for _ in batches if getattr(loader, "num_workers", 0) else ():
+        pass  # workers read ahead: an epoch that is left would go on under the next one's clock
+    return seen / seconds, 1e3 * cpu / seen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--source", type=Path, help="a 300W-LP-like folder; default: the sample, drawn there")
+    parser.add_argument("--samples", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--ways", nargs="+", default=[""], help="only the ways whose names hold one of these texts")
+    parser.add_argument("--memory-of", help="internal: peak memory of one of ours, in a process of its own")
+    options = parser.parse_args()
+    one_thread()
+    if options.memory_of:
+        print(json.dumps(peak_memory(Path(options.memory_of))))
+        return
+    paths = written(options.folder, options.source, options.samples)
+    keys = {"loose .npy + .jpg": "jpg", "loose .npy + .png": "png", "LMDB: JPEG + float32": "lmdb-jpg",
+            "LMDB: raw uint8 + float32": "lmdb-raw", "WebDataset: JPEG + float32": "tar"}  # fmt: skip
+    for workers in options.workers:
+        results: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        loaders = {
+            way: found
+            for way, found in ways(paths, options.samples, workers).items()
+            if any(text in way[0] for text in options.ways)
+        }
+        for _ in range(options.rounds):
+            for way, (epoch, loader) in loaders.items():
+                if workers:  # a worker's first epoch maps what it reads into its memory, and is not timed
+                    timed(epoch, loader, options.samples)
+                results.setdefault(way, []).append(timed(epoch, loader, options.samples))
+                if getattr(loader, "_iterator", None) is not None:
+                    loader._iterator._shutdown_workers()
+                    loader._iterator = None
+        print(f"\n{workers} workers; samples/s and CPU ms/sample, medians of {options.rounds} rounds in turns")
+        print("| way | kB | in order /s | CPU ms | shuffled /s | CPU ms |\n|---|---|---|---|---|---|")
+        for name in dict.fromkeys(name for name, _ in results):
+            row = [np.median(results[name, order], axis=0) for order in ("in order", "shuffled")]
+            size = bytes_of(paths[keys.get(name, name)], options.samples)
+            print(
+                f"| {name} | {size:.0f} | " + " | ".join(f"{rate:.0f} | {cpu:.2f}" for rate, cpu in row) + " |",
+                flush=True,
+            )
+    for name in OURS:
+        command = [sys.executable, __file__, str(options.folder), "--memory-of", str(paths[name])]
+        print(name, subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+
+
+def peak_memory(path: Path) -> dict[str, float]:
+    """MB that an epoch in this process adds to what the imports took, a loop that keeps nothing."""
+    before = _highest_mb()
+    for _ in make_loader(path, batch_size=BATCH, targets=TARGETS)._loader:
+        pass
+    return {"before_mb": before, "added_mb": _highest_mb() - before}
+
+
+def _highest_mb() -> float:
+    """The most resident memory so far; getrusage's number is inherited from the parent."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1e3
+
+
+if __name__ == "__main__":
+    main()
