@@ -1,0 +1,131 @@
+"""Building a data set again after its sources changed: what did not change is taken over from the latest version.
+
+The unit is the shard. One whose pictures (their names, their files' digests, their order) are those of a shard of the
+latest version is copied; every other one is built. Nothing changed: nothing is written, and nothing is published.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from flows.build import PICTURES_KEY, Build, Published, ShardOutcome, build_shard, opened_build, publish_build
+from flows.config import BuildConfig
+from flows.errors import ShardsDamaged
+from flows.local import ProgressMaker, make_shards
+from flows.presets import PRESETS
+from flows.progress import silent_for
+from flows.repair import config_of
+from storage.manifest import DatasetPlan, Unpublished, read_manifest
+from storage.publish import finished_shards, latest_version
+from storage.reuse import may_reuse, take_over
+from storage.store import Place, Store, place_of, store_at
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """A planned rebuild, its lock held."""
+
+    build: Build
+    latest: str
+    """The version that was the latest before; empty where there was none."""
+    reused: tuple[int, ...]
+    """The shards that were taken over."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether the sources make another version than the latest one."""
+        return self.build.job.plan.version != self.latest
+
+
+@contextmanager
+def opened_rebuild(
+    dataset: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str] | None,
+    model: str | Sequence[str] = "built-in",
+    files: Mapping[str, str | os.PathLike[str]] | None = None,
+) -> Iterator[Rebuild]:
+    """Plan the data set ``<out>/<name>`` with its latest version's config, and take over what did not change.
+
+    A data set that has no version yet is planned by the preset of its name. Raises Unpublished when there is neither,
+    and as :func:`flows.build.opened_build`.
+    """
+    place = place_of(dataset)
+    latest, config = config_of_latest(place)
+    with opened_build(config, source=source, model=model, out=place.parent, files=files) as build:
+        plan = build.job.plan
+        if not latest or build.is_published:
+            yield Rebuild(build, latest, ())
+            return
+        old = store_at(place / latest)
+        same = _same_shards(old, build.version, plan)
+        missing = {shard: same[shard] for shard in build.missing_shards if shard in same}
+        reused = take_over(old, build.version, plan, missing) if missing else []
+        outcomes = {shard: ShardOutcome.of(receipt) for shard, receipt in finished_shards(build.version, plan).items()}
+        yield Rebuild(replace(build, finished=outcomes), latest, tuple(reused))
+
+
+def rebuild_here(
+    dataset: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str] | None,
+    model: str | Sequence[str] = "built-in",
+    files: Mapping[str, str | os.PathLike[str]] | None = None,
+    workers: int = 0,
+    max_bad: float = 0.01,
+    progress: ProgressMaker = silent_for,
+    tell: Callable[[Rebuild], None] = lambda rebuild: None,
+) -> tuple[Published, bool]:
+    """Rebuild and publish with worker processes; what is the latest now, and whether it was not before.
+
+    `tell` hears what is to be done before it is. Raises as :func:`flows.local.build_here`.
+    """
+
+    def attempt() -> tuple[Published, bool]:
+        with opened_rebuild(dataset, source=source, model=model, files=files) as rebuild:
+            tell(rebuild)
+            make_shards(
+                rebuild.build, build_shard, workers=workers, max_bad=max_bad, fail_on_first=False, progress=progress
+            )
+            return publish_build(rebuild.build), rebuild.changed
+
+    try:
+        return attempt()
+    except ShardsDamaged:  # they were forgotten: make them again, once
+        return attempt()
+
+
+def config_of_latest(dataset: Place) -> tuple[str, BuildConfig]:
+    """The latest version of ``<out>/<name>`` and its config; of none, "" and the preset of that name. Raises Unpublished."""
+    store = store_at(dataset)
+    try:
+        latest = latest_version(store)
+    except Unpublished:
+        for preset in PRESETS.values():
+            if (config := preset.config()).name == dataset.name:
+                return "", config
+        raise Unpublished(
+            f"{store} has no version to take the config from, and {dataset.name} is no preset's data set "
+            f"({', '.join(preset.config().name for preset in PRESETS.values())}): build it once, then rebuild it"
+        ) from None
+    return latest, config_of(read_manifest(store.folder(latest)))
+
+
+def _same_shards(old: Store, new: Store, plan: DatasetPlan) -> dict[int, int]:
+    """For shards of the new version, the shard of the old one that was made of the same pictures in the same order."""
+    before = read_manifest(old).plan
+    if not may_reuse(before, plan):
+        return {}
+    known = {pictures: shard for shard, pictures in enumerate(_pictures_of_shards(old, before))}
+    found = ((shard, known.get(pictures)) for shard, pictures in enumerate(_pictures_of_shards(new, plan)))
+    return {shard: match for shard, match in found if match is not None}
+
+
+def _pictures_of_shards(version: Store, plan: DatasetPlan) -> list[tuple[tuple[str, ...], ...]]:
+    """The rows of the plan's list (names and digests) behind each shard."""
+    rows = [tuple(row) for row in json.loads(version.get(PICTURES_KEY))["pictures"]]
+    copies = plan.n_slots // len(rows)
+    slots = map(plan.slots, range(plan.n_shards))
+    return [tuple(rows[each.start // copies : each.stop // copies]) for each in slots]

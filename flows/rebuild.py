@@ -1,0 +1,50 @@
+"""Flow `rebuild`: the latest version's config, today's sources, what changed. Every night, once it is switched on."""
+
+from typing import Annotated
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from pydantic import Field
+
+from flows.build_300wlp_posmaps import announce, failure_announced, finish_build, report, summary
+from flows.incremental import opened_rebuild
+from storage.phases import Phase, reach
+from storage.store import place_of
+
+
+@flow(name="rebuild", flow_run_name="rebuild {dataset}", persist_result=False)
+def rebuild(
+    dataset: Annotated[
+        str, Field(description="<out>/<name>, s3://… too; its latest version's config is taken.")
+    ] = "datasets/300wlp-posmaps",
+    source: Annotated[str | None, Field(description="Folder of the source; none: the built-in sample.")] = None,
+    model: Annotated[str, Field(description="'built-in', or the morphable model's file or folder.")] = "built-in",
+    mask: Annotated[str | None, Field(description="The painted PNG, where the data set was built with one.")] = None,
+    workers: Annotated[int, Field(ge=0, description="Worker processes; 0: one for each core.")] = 0,
+    scheduler: Annotated[
+        str | None, Field(description="A Dask scheduler's address, or 'local'; none: processes of this machine.")
+    ] = None,
+    max_bad: Annotated[
+        float, Field(ge=0, le=1, description="Share of bad samples that does not stop the build.")
+    ] = 0.01,
+) -> dict[str, object]:
+    """Build what changed since the latest version and publish the new one. Nothing changed: nothing is published."""
+    files = {} if mask is None else {"mask": mask}
+    logger = get_run_logger()
+    with failure_announced(place_of(dataset).name):
+        with opened_rebuild(dataset, source=source, model=model, files=files) as planned:
+            plan = planned.build.job.plan
+            if not planned.changed:
+                logger.info("%s: nothing changed since %s, nothing is published", plan.name, planned.latest)
+                return {"dataset": plan.name, "version": planned.latest, "published": False}
+            logger.info("%d of %d shards taken over from %s", len(planned.reused), plan.n_shards, planned.latest or "-")
+            published, outcomes = finish_build(planned.build, workers=workers, max_bad=max_bad, scheduler=scheduler)
+        reach(Phase.EVENT, published.version)
+        report(published, outcomes)
+        create_markdown_artifact(
+            f"`{planned.latest or 'nothing'}` → `{published.version}`; {len(planned.reused)} of {plan.n_shards} shards "
+            f"taken over.\n\n`facefoundry diff {dataset} {planned.latest} {published.version}` names the samples.\n",
+            key=f"{published.dataset}-rebuilt",
+        )
+        announce(published, fingerprint=plan.fingerprint)
+    return {**summary(published), "published": True, "shards_reused": len(planned.reused)}

@@ -1,0 +1,78 @@
+"""A build on Dask's workers: the same bytes, whoever dies, and sentences where it cannot be."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.config import PosmapConfig
+from flows.dask_workers import _on_worker, on_dask, versions_here
+from flows.errors import OtherVersions
+from flows.local import build_here
+from render.crop import CropConfig
+
+SMALL = PosmapConfig(crop=CropConfig(size_px=64), shard_size=1)
+"""Fourteen shards: enough for one to be under way when a worker is killed."""
+
+BUILD_AND_KILL = """
+import json, os, signal, sys, threading, time
+from pathlib import Path
+
+from distributed import LocalCluster
+
+from flows.config import PosmapConfig
+from flows.local import build_here
+
+
+def kill_after_the_first_shard(pid, out, killed):
+    while not list(out.rglob("receipts/*.json")):
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    killed.append(len(list(out.rglob("receipts/*.json"))))
+
+
+if __name__ == "__main__":
+    config, source, out = PosmapConfig.model_validate_json(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    with LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=None) as cluster:
+        before, killed = {worker.pid for worker in cluster.workers.values()}, []
+        victim = min(before)
+        thread = threading.Thread(target=kill_after_the_first_shard, args=(victim, out, killed), daemon=True)
+        thread.start()
+        published = build_here(config, source=source, out=out, scheduler=cluster.scheduler_address)
+        thread.join()
+    print(json.dumps({"path": str(published.path), "workers": len(before), "shards_at_the_kill": killed[0]}))
+"""
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """The sha256 of every object; names with a dot are the half-written ones of the dead."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.slow
+def test_a_worker_of_two_that_is_killed_changes_no_byte(sample_folder, tmp_path):
+    alone = build_here(SMALL, source=sample_folder, out=tmp_path / "alone", workers=1)
+    script = tmp_path / "build_and_kill.py"
+    script.write_text(BUILD_AND_KILL)
+    command = [sys.executable, str(script), SMALL.model_dump_json(), str(sample_folder), str(tmp_path / "dask")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["workers"] == 2
+    assert 1 <= told["shards_at_the_kill"] < 14
+    assert tree(Path(told["path"])) == tree(alone.path)
+
+
+def test_an_address_where_nobody_answers_is_named_with_what_to_do():
+    with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 .* start one"):
+        next(on_dask(abs, [(-1,)], 1, scheduler="tcp://127.0.0.1:9", patience_s=1.0))
+
+
+def test_a_worker_with_other_libraries_is_refused_before_it_makes_a_shard():
+    ours = {**versions_here(), "numpy": "1.0"}
+    with pytest.raises(OtherVersions, match=r"has numpy .* and not 1\.0: shards of one version come from one set"):
+        _on_worker(ours, pytest.fail, "a shard was made")

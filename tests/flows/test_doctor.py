@@ -1,0 +1,102 @@
+"""What `facefoundry doctor` says of machines that lack something."""
+
+import http.server
+import threading
+
+import pytest
+
+from flows import doctor
+from flows.doctor import Check, machine_check, model_check, out_check, package_checks, python_check, server_check
+
+
+def test_an_old_python_is_broken_and_a_new_one_is_not():
+    assert python_check((3, 10)).state == "broken"
+    assert "3.11" in python_check((3, 10)).remedy
+    assert python_check((3, 11)).state == "ok"
+
+
+def test_a_needed_package_that_is_missing_is_broken_and_an_extras_is_only_absent():
+    needs = ["numpy>=2", "no-such-package-here>=1", 'also-not-here>=1; extra == "detect"', 'pytest>=1; extra == "dev"']
+    needed, extra = package_checks(needs)
+    assert needed == Check(
+        "packages", "broken", "no-such-package-here is missing", "pip install -c infra/constraints.txt -e ."
+    )
+    assert (extra.state, extra.found) == ("absent", "without also-not-here")
+    assert extra.remedy.endswith("'.[detect]'")
+
+
+def test_a_version_outside_its_bounds_is_broken_in_an_extra_too():
+    _, extra = package_checks(["numpy>=2", 'numpy<1; extra == "s3"'])
+    assert extra.state == "broken"
+    assert "(wanted <1)" in extra.found
+
+
+def test_a_folder_that_cannot_be_written_to_is_broken(tmp_path, monkeypatch):
+    assert out_check(str(tmp_path / "not" / "yet")).state == "ok"
+    assert list(tmp_path.iterdir()) == []
+
+    def refused(**kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refused)
+    assert out_check(str(tmp_path)).state == "broken"
+
+
+def test_little_memory_means_fewer_workers(monkeypatch):
+    monkeypatch.setattr("flows.local.usable_cores", lambda: 4)
+    assert machine_check(8 << 30).state == "ok"
+    assert "--workers 2" in machine_check(5 << 29).remedy
+    assert "--workers 1" in machine_check(1 << 20).remedy
+
+
+def test_a_model_file_that_is_none_is_broken_with_the_readers_own_sentence(tmp_path):
+    (tmp_path / "BFM.mat").write_bytes(b"no model")
+    assert model_check(str(tmp_path / "BFM.mat")).state == "broken"
+    assert model_check(None).state == "ok"
+
+
+def test_no_server_named_is_fine_one_that_is_named_must_answer():
+    assert server_check({}).state == "absent"
+    assert server_check({"PREFECT_API_URL": "http://127.0.0.1:9/api"}).state == "broken"
+    assert server_check({"PREFECT_API_URL": "not an address"}).state == "broken"
+
+    class Healthy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/api/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Healthy)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        assert server_check({"PREFECT_API_URL": f"http://127.0.0.1:{server.server_port}/api"}).state == "ok"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("states", "code"), [(("ok", "absent"), 0), (("ok", "broken"), 1)])
+def test_the_command_ends_with_1_only_when_something_is_broken(states, code, monkeypatch, capsys):
+    import json
+    import sys
+
+    from flows.command_line import main
+
+    checks = [Check(f"thing {place}", state, "found", "mend it") for place, state in enumerate(states)]
+    monkeypatch.setattr(doctor, "examine", lambda **given: iter(checks))
+    for arguments in (["doctor", "--json"], ["doctor"]):
+        monkeypatch.setattr(sys, "argv", ["facefoundry", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == code
+        printed = capsys.readouterr().out
+        if "--json" in arguments:
+            told = json.loads(printed)
+            assert told["ok"] is (code == 0)
+            assert [check["state"] for check in told["checks"]] == list(states)
+        else:
+            assert printed.count("mend it") == 2
