@@ -165,11 +165,13 @@ def visible_only(
 ) -> Float[np.ndarray, "*n p d"]:
     """Landmarks with the invisible ones as NaN, as a fit wants them.
 
-    `visible` (…, p) is AFLW's flag; without it a point is invisible where both coordinates are −1, as AFLW2000-3D's
-    `pt2d` stores them (in the file's own numbers, before anything is subtracted).
+    `visible` (…, p) is AFLW's flag; without it a point is invisible where it is (−1, −1), or (−1, 452) as in the `pt2d` of
+    AFLW2000-3D, whose y was turned over (h + 1 − y, h = 450) after −1 was written. Both are the files' own numbers,
+    before anything is subtracted.
     """
     landmarks = np.array(landmarks_px, dtype=np.float64)
-    hidden = (landmarks[..., :2] == -1).all(axis=-1) if visible is None else ~np.asarray(visible, dtype=bool)
+    x, y = landmarks[..., 0], landmarks[..., 1]
+    hidden = (x == -1) & ((y == -1) | (y == 452)) if visible is None else ~np.asarray(visible, dtype=bool)
     if hidden.shape != landmarks.shape[:-1]:
         raise ValueError(f"visibility {hidden.shape} does not fit landmarks {landmarks.shape}: one flag a point")
     landmarks[hidden] = np.nan

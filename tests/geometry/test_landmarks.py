@@ -124,6 +124,11 @@ def test_schemes_that_cannot_be_are_refused(members, sentence):
         LandmarkScheme("mine", members)
 
 
+def test_aflw2000s_invisible_points_whose_y_was_turned_over_become_missing():
+    points = np.array([[3.0, 452.0], [-1.0, 452.0], [-1.0, 450.0]])
+    np.testing.assert_array_equal(visible_only(points), [[3, 452], [np.nan, np.nan], [-1, 450]])
+
+
 def test_invisible_points_become_missing():
     points = np.array([[3.0, 4.0], [-1.0, -1.0], [-1.0, 7.0]])
     np.testing.assert_array_equal(visible_only(points), [[3, 4], [np.nan, np.nan], [-1, 7]])
