@@ -29,34 +29,38 @@ def similarity_to(shapes: Float[Tensor, "n p 2"], canonical: Float[Tensor, "p 2"
     real = (p * q).sum(dim=(1, 2)) / spread
     imaginary = (p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0]).sum(dim=1) / spread
     linear = torch.stack([torch.stack([real, -imaginary], -1), torch.stack([imaginary, real], -1)], dim=1)
-    return torch.cat([linear, (to_mean - (from_mean @ linear.mT)[:, 0])[..., None]], dim=-1)
+    return torch.cat([linear, (to_mean - _turned(from_mean, linear)[:, 0])[..., None]], dim=-1)
 
 
 def inverse_similarity(matrices: Float[Tensor, "n 2 3"]) -> Float[Tensor, "n 2 3"]:
     """The similarities that lead back; of a scaled rotation the inverse is its transpose over the squared scale."""
     linear = matrices[..., :2]
     inverse = linear.mT / linear[:, :, 0].square().sum(dim=1)[:, None, None]
-    return torch.cat([inverse, -inverse @ matrices[..., 2:]], dim=-1)
+    return torch.cat([inverse, -_turned(matrices[:, None, :, 2], inverse).mT], dim=-1)
 
 
 def moved(shapes: Float[Tensor, "n p 2"], matrices: Float[Tensor, "n 2 3"]) -> Float[Tensor, "n p 2"]:
     """Landmark Transform layer: every point by its shape's similarity."""
-    return shapes @ matrices[..., :2].mT + matrices[..., 2][:, None]
+    return _turned(shapes, matrices[..., :2]) + matrices[..., 2][:, None]
 
 
-def warped(images: Float[Tensor, "n c h w"], matrices: Float[Tensor, "n 2 3"]) -> Float[Tensor, "n c h w"]:
-    """Image Transform layer: pictures moved by ``to_from`` similarities, bilinear, of the same size.
+def _turned(points: Float[Tensor, "n p 2"], linear: Float[Tensor, "n 2 2"]) -> Float[Tensor, "n p 2"]:
+    """``linear @ point``, in sums: automatic mixed precision would round a product's pixels to three digits."""
+    return (points[..., None, :] * linear[:, None]).sum(dim=-1)
+
+
+def warped(
+    images: Float[Tensor, "n c h w"], matrices: Float[Tensor, "n 2 3"], *, size_px: int
+) -> Float[Tensor, "n c s s"]:
+    """Image Transform layer: pictures moved by ``to_from`` similarities into squares of `size_px`, bilinear.
 
     What lies outside takes the nearest border pixel, as the released code clips its coordinates.
     """
     n, _, height, width = images.shape
-    y, x = torch.meshgrid(
-        torch.arange(height, dtype=images.dtype, device=images.device),
-        torch.arange(width, dtype=images.dtype, device=images.device),
-        indexing="ij",
-    )
+    line = torch.arange(size_px, dtype=images.dtype, device=images.device)
+    y, x = torch.meshgrid(line, line, indexing="ij")
     targets = torch.stack([x, y], dim=-1).reshape(1, -1, 2).expand(n, -1, -1)
-    sources = moved(targets, inverse_similarity(matrices)).reshape(n, height, width, 2)
+    sources = moved(targets, inverse_similarity(matrices)).reshape(n, size_px, size_px, 2)
     last = torch.tensor([width - 1, height - 1], dtype=images.dtype, device=images.device)
     return functional.grid_sample(images, sources / last * 2 - 1, padding_mode="border", align_corners=True)
 
@@ -125,8 +129,10 @@ class DeepAlignmentNetwork(nn.Module):
         self.size_px = size_px
         self.canonical: Tensor
         self.register_buffer("canonical", canonical.float())
-        stage = {"n_landmarks": len(canonical), "size_px": size_px, "widths": widths, "hidden": hidden}
-        self.stages = nn.ModuleList(FeedForward(1 if i == 0 else 3, **stage) for i in range(n_stages))
+        self.stages = nn.ModuleList(
+            FeedForward(1 if i == 0 else 3, n_landmarks=len(canonical), size_px=size_px, widths=widths, hidden=hidden)
+            for i in range(n_stages)
+        )
         # The feature image layer of section 3.4, half the input's size.
         self.feature_layers = nn.ModuleList(
             nn.Sequential(nn.Linear(hidden, (size_px // 2) ** 2), nn.ReLU(inplace=True)) for _ in range(n_stages - 1)
@@ -144,7 +150,7 @@ class DeepAlignmentNetwork(nn.Module):
             upright = moved(shapes[-1], matrices)
             feature = self.feature_layers[stage - 1](hidden).unflatten(1, (1, self.size_px // 2, -1))
             inputs = [
-                warped(images, matrices),
+                warped(images, matrices, size_px=self.size_px),
                 distance_heatmaps(upright, size_px=self.size_px),
                 functional.interpolate(feature, scale_factor=2, mode="nearest"),
             ]

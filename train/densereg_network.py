@@ -24,12 +24,11 @@ class DenseNetwork(nn.Module):
     def __init__(self, heads: Mapping[str, int], *, blocks: Sequence[int] = RESNET_101, width: int = 64) -> None:
         super().__init__()
         self.body = ResNet(blocks, width=width, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
-        self.heads = nn.ModuleDict(
-            {name: nn.Conv2d(self.body.out_channels, channels, 1) for name, channels in heads.items()}
-        )
-        for head in self.heads.values():
+        layers = {name: nn.Conv2d(self.body.out_channels, channels, 1) for name, channels in heads.items()}
+        for head in layers.values():
             nn.init.normal_(head.weight, std=0.01)
-            nn.init.zeros_(head.bias)
+            head.bias.data.zero_()
+        self.heads = nn.ModuleDict(layers)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> dict[str, Tensor]:
         """Each head's map (n channels h w)."""

@@ -5,6 +5,7 @@ What is ours is named at each class.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,9 @@ from torch.nn import functional
 from train.backbones import RESNET_152, RESNET_200, PreActivationResNet, ResNet, bilinear_deconvolution
 
 Block = Callable[[int, int], nn.Module]
+DetectorStride = Literal[4, 8, 16]
+PART_LOG_ODDS = -6.0
+"""Of a pixel within a part of 7 px in a face of 220: one in four hundred."""
 
 
 class PartDetector(nn.Module):
@@ -21,21 +25,29 @@ class PartDetector(nn.Module):
 
     ResNet-152 without its classifier, the 5th block's stride 1 in place of 2, so features have stride 16; then a
     deconvolution and a convolution (section 2.1). Ours: a 1×1 convolution down to the p maps comes first, because a
-    deconvolution of stride 16 on 2048 channels would hold more weights than all the rest.
+    deconvolution of stride 16 on 2048 channels would hold more weights than all the rest. A smaller `stride` is for
+    small pictures: a part of 7 px in 220 is to be seen in the features.
     """
 
-    def __init__(self, n_landmarks: int, *, blocks: Sequence[int] = RESNET_152, width: int = 64) -> None:
+    def __init__(
+        self, n_landmarks: int, *, blocks: Sequence[int] = RESNET_152, width: int = 64, stride: DetectorStride = 16
+    ) -> None:
         super().__init__()
-        self.body = ResNet(blocks, width=width, strides=(1, 2, 2, 1))
+        self.body = ResNet(blocks, width=width, strides={16: (1, 2, 2, 1), 8: (1, 2, 1, 1), 4: (1, 1, 1, 1)}[stride])
         self.reduction = nn.Conv2d(self.body.out_channels, n_landmarks, 1)
-        self.deconvolution = bilinear_deconvolution(n_landmarks, factor=16)
+        self.deconvolution = bilinear_deconvolution(n_landmarks, factor=stride)
         self.convolution = nn.Conv2d(n_landmarks, n_landmarks, 1)
-        for layer in (self.reduction, self.convolution):  # "newly introduced layers initialised with zeros" would pass
-            nn.init.zeros_(layer.bias)  # no gradient through two layers in a row: zero biases, small weights
-            nn.init.normal_(layer.weight, std=0.01)
+        # "Newly introduced layers initialised with zeros" would pass no gradient through two of them in a row. The last one
+        # begins as the identity, and says from the start that parts are rare (as Lin et al. 2017, section 3.3): else all
+        # maps are pushed down first, and the detector stays at the parts' base rate for hundreds of steps.
+        nn.init.normal_(self.reduction.weight, std=0.01)
+        for layer, start in ((self.reduction, 0.0), (self.convolution, PART_LOG_ODDS)):
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, start)
+        nn.init.dirac_(self.convolution.weight)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p h w"]:
-        """Logits at the input's resolution; sides are multiples of 16."""
+        """Logits at the input's resolution; sides are multiples of the stride."""
         return self.convolution(self.deconvolution(self.reduction(self.body(images))))
 
 

@@ -48,11 +48,33 @@ def sparse_tensor(matrix: sp.csr_array, *, dtype: torch.dtype = torch.float32) -
         )
 
 
-def on_vertices(matrix: Float[Tensor, "m v"], features: Float[Tensor, "n v c"]) -> Float[Tensor, "n m c"]:
+MeshMatrix = Float[Tensor, "_ _"] | Float[Tensor, "_ 2 _"]
+"""A matrix over vertices: torch's compressed rows, or :func:`padded_rows`."""
+
+
+def padded_rows(matrix: Float[Tensor, "m v"]) -> Float[Tensor, "m 2 k"]:
+    """The columns ([:, 0]) and values ([:, 1]) of each row's entries, zeros after them: for programs without sparse products.
+
+    Columns are whole numbers in float32, exact below 2²⁴.
+    """
+    starts, columns, values = matrix.crow_indices(), matrix.col_indices(), matrix.values()
+    lengths = starts.diff()
+    rows = torch.arange(len(lengths)).repeat_interleave(lengths)
+    places = torch.arange(len(columns)) - starts[:-1].repeat_interleave(lengths)
+    padded = torch.zeros(len(lengths), 2, int(lengths.max()), dtype=values.dtype)
+    padded[rows, 0, places], padded[rows, 1, places] = columns.to(values.dtype), values
+    return padded
+
+
+def on_vertices(matrix: MeshMatrix, features: Float[Tensor, "n v c"]) -> Float[Tensor, "n m c"]:
     """A sparse matrix applied to every sample's vertices, in one product; in the matrix's precision (float32)."""
+    if matrix.ndim == 3:
+        return (features[:, matrix[:, 0].long()] * matrix[:, 1, :, None]).sum(dim=2)
     n, v, c = features.shape
     columns = features.to(matrix.dtype).transpose(0, 1).reshape(v, n * c)
-    return (matrix @ columns).reshape(-1, n, c).transpose(0, 1).to(features.dtype)
+    with torch.autocast(features.device.type, enabled=False):  # sparse products know no half precision
+        product = matrix @ columns
+    return product.reshape(-1, n, c).transpose(0, 1).to(features.dtype)
 
 
 class ChebyshevConvolution(nn.Module):
@@ -68,10 +90,24 @@ class ChebyshevConvolution(nn.Module):
         bound = (6 / (n_terms * in_channels + out_channels)) ** 0.5  # Glorot's, over all terms
         nn.init.uniform_(self.weight, -bound, bound)
 
-    def forward(self, x: Float[Tensor, "n v i"], rescaled: Float[Tensor, "v v"]) -> Float[Tensor, "n v o"]:
-        """Features of every vertex; `rescaled` is L̂ of their level."""
+    def forward(self, x: Float[Tensor, "n v i"], rescaled: MeshMatrix) -> Float[Tensor, "n v o"]:
+        """Features of every vertex; `rescaled` is L̂ of their level. L̂ is applied where there are fewer channels."""
+        n_terms, n_in, n_out = self.weight.shape
+        if n_out < n_in:
+            return self._weighted_first(x, rescaled)
         terms = [x]
-        for k in range(1, len(self.weight)):
+        for k in range(1, n_terms):
             next_term = on_vertices(rescaled, terms[-1])
             terms.append(next_term if k == 1 else 2 * next_term - terms[-2])
         return torch.cat(terms, dim=-1) @ self.weight.flatten(0, 1) + self.bias
+
+    def _weighted_first(self, x: Float[Tensor, "n v i"], rescaled: MeshMatrix) -> Float[Tensor, "n v o"]:
+        """Clenshaw's recurrence: b_k = x Θ_k + 2 L̂ b_{k+1} − b_{k+2}, and y = x Θ_0 + L̂ b_1 − b_2."""
+        n_terms, _, n_out = self.weight.shape
+        weighted = (x @ self.weight.transpose(0, 1).flatten(1)).unflatten(-1, (n_terms, n_out)).unbind(dim=-2)
+        later, last = torch.zeros_like(weighted[0]), torch.zeros_like(weighted[0])  # b_{k+1}, b_{k+2}
+        for k in range(n_terms - 1, 0, -1):
+            product = 2 * on_vertices(rescaled, later) if k < n_terms - 1 else 0
+            later, last = weighted[k] + product - last, later
+        product = on_vertices(rescaled, later) if n_terms > 1 else 0
+        return weighted[0] + product - last + self.bias

@@ -5,10 +5,14 @@ for epoch in range(n_epochs):
     loader.set_epoch(epoch)
     for batch in loader:                    # batch["image"]: float32 (n 3 S S) in [0, 1]
         ...
+
+With ``augment="prnet"`` every sample is augmented anew in every epoch (:mod:`train.reading_augmentation`).
 """
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +21,13 @@ import torch
 from jaxtyping import Int
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from render.augmentation_config import AugmentationConfig, AugmentationMixture
+from render.augmentation_presets import as_mixture
 from storage.dataset import ShardedDataset, open_dataset
+from train.augmentation import DrawnBatch, augment_pictures
 from train.epoch_order import EpochOrder
+from train.photograph_crops import PhotographCrops, holds_photographs
+from train.reading_augmentation import ReadingAugmentation
 
 Remainder = Literal["pad", "drop"]
 Batch = dict[str, Any]
@@ -117,11 +126,19 @@ class ShardSampler(Sampler[list[int]]):
 class TensorDataset(Dataset[Batch]):
     """A data set whose batches are tensors in torch's layout; it reads whole batches (``__getitems__``)."""
 
-    def __init__(self, dataset: ShardedDataset, targets: Iterable[str] | None = None) -> None:
+    def __init__(
+        self,
+        dataset: ShardedDataset,
+        targets: Iterable[str] | None = None,
+        augmentation: ReadingAugmentation | PhotographCrops | None = None,
+    ) -> None:
         """`targets` limits what is read."""
-        self.dataset = dataset
+        self.dataset, self.augmentation = dataset, augmentation
         self.targets = tuple(targets) if targets is not None else dataset.schema.names
         self._channels_first = {name for name in self.targets if dataset.schema[name].channels_first}
+        if augmentation is not None:
+            self._channels_first.add("image")
+            augmentation.check(self.targets)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -132,15 +149,80 @@ class TensorDataset(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The batch of `indices`: pictures (n C H W), texts as a list, everything else as it is stored."""
-        arrays = self.dataset.read(indices, self.targets)
+        return self.read(indices, epoch=0)
+
+    def read(self, indices: Sequence[int], *, epoch: int) -> Batch:
+        """The batch as `epoch` sees it, which only augmentation makes another one."""
+        if self.augmentation is None:
+            arrays = self.dataset.read(indices, self.targets)
+        else:
+            arrays = self.augmentation.read(indices, self.targets, epoch)
         return {name: self._tensor(name, array) for name, array in arrays.items()}
 
-    def _tensor(self, name: str, array: np.ndarray) -> torch.Tensor | list[str]:
+    def _tensor(self, name: str, array: np.ndarray | DrawnBatch) -> torch.Tensor | list[str] | DrawnBatch:
+        if isinstance(array, DrawnBatch):
+            return array
         if array.dtype.kind == "U":
             return array.tolist()
         if name in self._channels_first:
             array = np.moveaxis(array, -1, 1)  # back to how it lies in memory: no copy
         return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+class _Tasks(Sampler[tuple[int, list[int]]]):
+    """A sampler's batches with the epoch that they belong to: workers live longer than an epoch."""
+
+    def __init__(self, sampler: ShardSampler) -> None:
+        self.sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        epoch = self.sampler.epoch
+        return ((epoch, batch) for batch in self.sampler)
+
+
+class _TaskReader(Dataset[Batch]):
+    """What a worker holds: reads the tasks of :class:`_Tasks`."""
+
+    def __init__(self, dataset: TensorDataset) -> None:
+        self.dataset = dataset
+
+    def __getitems__(self, task: tuple[int, list[int]]) -> Batch:
+        epoch, indices = task
+        return self.dataset.read(indices, epoch=epoch)
+
+
+class _ReadingThreads:
+    """Batches read ahead by threads of this process.
+
+    Reading is decompression and copies outside Python's lock, and a batch stays where it was decoded; between processes
+    each costs two passes through shared memory, more than reading it (docs/storage-speed.md).
+    """
+
+    def __init__(self, dataset: TensorDataset, sampler: ShardSampler, *, threads: int, pin_memory: bool) -> None:
+        self._reader, self._tasks = _TaskReader(dataset), _Tasks(sampler)
+        self._threads, self._pin_memory = threads, pin_memory
+
+    def __iter__(self) -> Iterator[Batch]:
+        with ThreadPoolExecutor(self._threads) as pool:
+            tasks = iter(self._tasks)
+            ahead = deque(pool.submit(self._read, task) for task in itertools.islice(tasks, 2 * self._threads))
+            try:
+                while ahead:
+                    batch = ahead.popleft().result()
+                    ahead.extend(pool.submit(self._read, task) for task in itertools.islice(tasks, 1))
+                    yield batch
+            finally:
+                for waiting in ahead:
+                    waiting.cancel()
+
+    def _read(self, task: tuple[int, list[int]]) -> Batch:
+        batch = self._reader.__getitems__(task)
+        if not self._pin_memory:
+            return batch
+        return {name: value.pin_memory() if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
 
 
 class ShardLoader:
@@ -149,14 +231,23 @@ class ShardLoader:
     def __init__(
         self, dataset: TensorDataset, sampler: ShardSampler, *, workers: int, device: str | torch.device
     ) -> None:
-        """`workers` = 0 reads in this process; otherwise that many processes, started by forkserver, read ahead."""
+        """`workers` = 0 reads when a batch is asked for; otherwise so many read ahead.
+
+        They are threads where they only read, and processes (started by forkserver) where they augment, which is
+        Python's work for a good part.
+        """
         self.dataset, self.sampler, self.device = dataset.dataset, sampler, torch.device(device)
-        self._loader: DataLoader[Batch] = DataLoader(
-            dataset,
-            batch_sampler=sampler,
+        pin_memory = self.device.type == "cuda"
+        self._loader: Iterable[Batch]
+        if workers and dataset.augmentation is None:
+            self._loader = _ReadingThreads(dataset, sampler, threads=workers, pin_memory=pin_memory)
+            return
+        self._loader = DataLoader(
+            _TaskReader(dataset),
+            batch_sampler=_Tasks(sampler),  # type: ignore[arg-type]  # whatever a task is, the dataset reads it
             num_workers=workers,
             collate_fn=_as_it_is,
-            pin_memory=self.device.type == "cuda",
+            pin_memory=pin_memory,
             multiprocessing_context="forkserver" if workers else None,
             persistent_workers=workers > 0,
         )
@@ -205,11 +296,18 @@ def make_loader(
     remainder: Remainder = "pad",
     targets: Iterable[str] | None = None,
     device: str | torch.device = "cpu",
+    augment: AugmentationMixture | AugmentationConfig | str | None = None,
+    augment_on: Literal["worker", "device"] = "worker",
 ) -> ShardLoader:
     """A loader of a data set (or of the path of one): dicts of tensors on `device`, images as float32 in [0, 1].
 
     Keys are the data set's targets: `image` (n 3 S S), `position_map` (n 3 S S) px, `covered` (n S S) bool,
     `landmarks_px` (n 68 3), …; `source_id` is a list of texts. Memory: (2 · workers + 1) batches.
+
+    `augment` is a preset ("prnet"), a mixture ("prnet:2+fan3d") or a config; labels move along, and the batch has
+    `occluded` (n S S), `augmented_from_crop` (n 3 3) and `augmentation` (each draw as JSON) besides. Pictures are
+    augmented by the workers, or on `device`, with the same result. Raises ValueError for targets that cannot move.
+    Of whole photographs, "densereg" is :class:`~train.photograph_crops.PhotographCrops`: batches of crops of 321 px.
     """
     dataset = source if isinstance(source, ShardedDataset) else open_dataset(source)
     sampler = ShardSampler(
@@ -222,16 +320,26 @@ def make_loader(
         remainder=remainder,
     )
     sampler.set_epoch(epoch)
-    return ShardLoader(TensorDataset(dataset, targets), sampler, workers=workers, device=device)
+    augmentation: ReadingAugmentation | PhotographCrops | None = None
+    if holds_photographs(dataset) and augment == "densereg":
+        augmentation = PhotographCrops(dataset, seed)
+    elif augment is not None:
+        augmentation = ReadingAugmentation(dataset, as_mixture(augment), seed, augment_on)
+    tensors = TensorDataset(dataset, targets, augmentation)
+    return ShardLoader(tensors, sampler, workers=workers, device=device)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch on `device`; u8 pictures travel as bytes, and become float32 in [0, 1] there."""
+    """The batch on `device`; u8 pictures travel as bytes, are augmented there, and become float32 in [0, 1]."""
     moved = {name: _moved(value, device) for name, value in batch.items()}
+    if (drawn := moved.pop("drawn", None)) is not None:
+        moved["image"] = augment_pictures(moved["image"], drawn)
     return {name: value.float().div_(255) if _is_picture(value) else value for name, value in moved.items()}
 
 
 def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, DrawnBatch):
+        return value.to(device)
     return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
 
 

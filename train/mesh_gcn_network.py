@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geometry.hierarchy import MeshHierarchy
-from train.graph_layers import ChebyshevConvolution, on_vertices, rescaled_laplacian, sparse_tensor
+from train.graph_layers import ChebyshevConvolution, MeshMatrix, on_vertices, rescaled_laplacian, sparse_tensor
 
 Aggregation = Literal["none", "u-net", "no-up", "no-down", "full"]
 SLOPE = 0.01
@@ -115,7 +115,7 @@ class DenseGraphBlock(nn.Module):
             self.normalisations.append(nn.BatchNorm1d(width))
             in_channels += width
 
-    def forward(self, x: Float[Tensor, "n v i"], rescaled: Float[Tensor, "v v"]) -> Float[Tensor, "n v o"]:
+    def forward(self, x: Float[Tensor, "n v i"], rescaled: MeshMatrix) -> Float[Tensor, "n v o"]:
         """Features of every vertex; `rescaled` is L̂ of their level."""
         seen = [x]
         for layer, normalisation in zip(self.layers, self.normalisations, strict=True):

@@ -5,11 +5,13 @@ error is infinite, so that it counts as a failure and is never left out silently
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
+
+from geometry.frames import texel_from_uv
 
 ZAlignment = Literal["none", "mean", "min"]
 
@@ -187,7 +189,14 @@ def summary(errors: Float[np.ndarray, " n"]) -> Summary:
 
 
 def yaw_bin(yaw_degrees: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """0, 1, 2 for |yaw| ≤ 30, (30, 60], > 60; angles of more than a half turn are wrapped first."""
+    """0, 1, 2 for |yaw| ≤ 30, (30, 60], > 60; angles of more than a half turn are wrapped first.
+
+    Raises ValueError for an unknown yaw: NaN would be counted among the profiles.
+    """
+    if np.isnan(yaw_degrees).any():
+        raise ValueError(
+            f"the yaw of {int(np.isnan(yaw_degrees).sum())} faces is unknown: leave them out of the bins, and say so"
+        )
     wrapped = np.abs((yaw_degrees + 180) % 360 - 180)
     return np.digitize(wrapped, YAW_BINS, right=True)
 
@@ -213,7 +222,8 @@ def by_yaw(errors: Float[np.ndarray, " n"], yaw_degrees: Float[np.ndarray, " n"]
 def balanced_subset(yaw_degrees: Float[np.ndarray, " n"], *, per_bin: int, seed: int) -> Int[np.ndarray, " m"]:
     """Indices of `per_bin` faces of each yaw bin, ascending: PRNet's 696 = 3 · 232, Meng's 915 = 3 · 305.
 
-    Which faces the papers drew is unknown and moves the mean by about 0.1 points of NME: publish the list.
+    Which faces the papers drew is unknown and moves the mean by about 0.1 points of NME: publish the list. The two sources
+    of yaw (the fitted pose, AFLW's label) give different bins and so different subsets: name the one that was used.
     """
     bins = yaw_bin(yaw_degrees)
     rng = np.random.default_rng(seed)
@@ -269,6 +279,19 @@ def cvgtce(
     return normalised_error(aligned, truth, interocular)
 
 
+def view_pairs(subjects: Sequence[str]) -> Int[np.ndarray, "m 2"]:
+    """Ordered pairs (a, b) of different faces of one subject: a's prediction is held against b's truth (:func:`cvgtce`).
+
+    An empty name is nobody's.
+    """
+    members: dict[str, list[int]] = {}
+    for face, subject in enumerate(subjects):
+        if subject:
+            members.setdefault(subject, []).append(face)
+    pairs = [(a, b) for faces in members.values() for a in faces for b in faces if a != b]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
 def best_similarity(
     source: Float[np.ndarray, "p d"], target: Float[np.ndarray, "p d"]
 ) -> tuple[float, np.ndarray, np.ndarray]:
@@ -307,8 +330,41 @@ def uv_errors(
     return np.abs(predicted[both].astype(np.float64) - truth[both])
 
 
+def uv_interocular(landmarks_uv: Float[np.ndarray, "68 2"]) -> float:
+    """Distance of the outer eye corners on the template, which errors of u and v are divided by."""
+    return float(np.linalg.norm(landmarks_uv[OUTER_CORNERS[0]] - landmarks_uv[OUTER_CORNERS[1]]))
+
+
+@dataclass(slots=True)
+class TemplateErrors:
+    """Errors of u and v gathered where they are on the template: the paper's picture of where a network is wrong.
+
+    Add the pixels of one picture after another; a cell without a pixel is NaN.
+    """
+
+    size: int
+    _total: Float[np.ndarray, "s s"] = field(init=False)
+    _count: Int[np.ndarray, "s s"] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._total, self._count = np.zeros((self.size, self.size)), np.zeros((self.size, self.size), dtype=np.int64)
+
+    def add(self, true_uv: Float[np.ndarray, "m 2"], errors: Float[np.ndarray, " m"]) -> None:
+        """Pixels by their true coordinates in [0, 1]."""
+        column, row = np.rint(texel_from_uv(true_uv.astype(np.float64), self.size)).astype(np.int64).T
+        if len(row) and (min(row.min(), column.min()) < 0 or max(row.max(), column.max()) >= self.size):
+            raise ValueError("true coordinates outside [0, 1] have no place on the template")
+        np.add.at(self._total, (row, column), errors)
+        np.add.at(self._count, (row, column), 1)
+
+    @property
+    def mean(self) -> Float[np.ndarray, "s s"]:
+        """Mean error of each cell, rows downward (v = 1 first), as an atlas is laid out."""
+        return np.divide(self._total, self._count, out=np.full(self._total.shape, np.nan), where=self._count > 0)
+
+
 def confusion(
-    predicted: Int[np.ndarray, "*n"], truth: Int[np.ndarray, "*n"], *, n_classes: int, ignore: int = 255
+    predicted: Integer[np.ndarray, "*n"], truth: Integer[np.ndarray, "*n"], *, n_classes: int, ignore: int = 255
 ) -> Int[np.ndarray, "c c"]:
     """How many pixels of each true class (row) were given each class (column); `ignore` pixels of the truth are left out."""
     counted = truth != ignore
@@ -321,17 +377,26 @@ def confusion(
 def part_iou(pooled: Int[np.ndarray, "c c"]) -> Float[np.ndarray, " c"]:
     """Intersection over union of each class of a confusion matrix pooled over the whole set (table 1).
 
-    NaN for a class that is nowhere, neither in the truth nor predicted. Averages: ``np.nanmean`` of the classes you name.
+    NaN for a class that is nowhere, neither in the truth nor predicted.
     """
     hits = np.diag(pooled).astype(np.float64)
     union = pooled.sum(axis=0) + pooled.sum(axis=1) - hits
     return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
 
 
+def mean_part_iou(pooled: Int[np.ndarray, "c c"], *, parts: Sequence[int] = tuple(range(1, 9))) -> float:
+    """The mean over DenseReg's eight parts, "other" among them and the background not; classes that are nowhere left out."""
+    chosen = part_iou(pooled)[list(parts)]
+    known = np.isfinite(chosen)
+    return float(chosen[known].mean()) if known.any() else float("nan")
+
+
 def depth_error(
     predicted: Float[np.ndarray, "*n"], truth: Float[np.ndarray, "*n"], *, foreground: Bool[np.ndarray, "*n"]
 ) -> float:
-    """Mean absolute error of depth in [0, 1] over face pixels."""
+    """Mean absolute error of depth in [0, 1] over face pixels. Raises ValueError where there are none."""
+    if not foreground.any():
+        raise ValueError("no face pixel: there is no depth to measure")
     return float(np.abs(predicted[foreground].astype(np.float64) - truth[foreground]).mean())
 
 

@@ -24,7 +24,7 @@ from render.occlusion import occlusion_layer, occlusion_mask
 from render.surface_occluders import FaceSurface
 from storage.dataset import ShardedDataset
 from storage.decoding import decoder_of
-from storage.schema import DerivedTarget, Target
+from storage.schema import DerivedTarget
 from train.augmentation import DrawnBatch
 
 ADDED = ("occluded", "augmented_from_crop", "augmentation")
@@ -154,8 +154,10 @@ class ReadingAugmentation:
                     "take an augmentation without them"
                 )
             target = self.dataset.schema[name]
-            is_worked_out = isinstance(target, DerivedTarget) and name != "image"
-            names |= set(decoder_of(target).needs) if is_worked_out else {name}
+            if isinstance(target, DerivedTarget) and name != "image":
+                names |= set(decoder_of(target).needs)
+            else:
+                names.add(name)
         if {"landmark_visible", "face_box_px"} & names:
             names.add("landmarks_px")
         if "uv" in names:

@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import multiprocessing
+import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from storage.manifest import DatasetPlan, ModelInfo, SourceInfo
 from storage.publish import draft_manifest, publish, start_version
 from storage.schema import Schema, Target
 from storage.shards import ShardWriter
-from storage.store import LocalStore
+from storage.store import DamagedObject, LocalStore
 from train.epoch_order import EpochOrder
 from train.loader import ShardSampler, make_loader
 
@@ -254,3 +257,37 @@ def test_an_epoch_that_was_finished_goes_on_with_the_next(folder):
     assert len(resumed) == 0
     assert seeds(resumed) == []
     assert seeds(resumed) == seeds(loader) != []
+
+
+def reading_threads():
+    return [thread for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name]
+
+
+def test_reading_ahead_happens_in_this_process_and_ends_with_the_epoch_or_before(folder):
+    before = len(reading_threads())
+    loader = make_loader(folder, batch_size=4, workers=3)
+    batches = iter(loader)
+    next(batches)
+    assert len(reading_threads()) > before
+    assert not multiprocessing.active_children()
+    batches.close()  # as `break` does
+    assert len(reading_threads()) == before
+    assert len(seeds(loader)) > 0
+    assert len(reading_threads()) == before
+
+
+def test_damage_that_a_thread_meets_reaches_the_loop(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    shard = max(open_dataset(copy).path.glob("seed/c.*"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
+    seen = []
+    loader = make_loader(copy, batch_size=4, workers=2, shards_in_flight=0)
+    with pytest.raises(DamagedObject):
+        seen.extend(seed for batch in loader for seed in batch["seed"].tolist())
+    assert seen == seeds_in_order(folder)[: len(seen)]  # nothing that came before is lost, and nothing is skipped
+    assert seen
+
+
+def seeds_in_order(folder):
+    return open_dataset(folder).read(slice(None), ["seed"])["seed"].tolist()

@@ -144,3 +144,56 @@ def test_errors_that_cannot_be_summarised_are_refused():
         metrics.failure_rate(np.zeros(0), 0.08)
     with pytest.raises(ValueError, match="face 0 span no box"):
         metrics.nme_bbox(np.zeros((1, 68, 2)), np.zeros((1, 68, 2)))
+
+
+def test_an_unknown_yaw_is_no_profile():
+    with pytest.raises(ValueError, match="the yaw of 1 faces is unknown"):
+        metrics.by_yaw(np.array([0.1, 0.2]), np.array([0.0, np.nan]))
+
+
+def test_pairs_of_views_are_of_one_subject_and_never_of_nobody():
+    pairs = metrics.view_pairs(["ann", "", "bob", "ann", ""])
+    np.testing.assert_array_equal(pairs, [[0, 3], [3, 0]])
+    assert metrics.view_pairs(["", "ann"]).shape == (0, 2)
+
+
+def test_consistency_across_two_views_holds_one_views_prediction_against_the_others_truth():
+    shape = np.random.default_rng(2).normal(0, 30, (66, 3))
+    views = np.stack([shape @ rotation_from_euler(0.0, yaw, 0.0).T for yaw in (-0.6, 0.7)])
+    a, b = metrics.view_pairs(["ann", "ann"]).T
+    assert metrics.cvgtce(views[a], views[b], np.array([60.0, 60.0])) == pytest.approx([0, 0], abs=1e-12)
+    wrong = views.copy()
+    wrong[0] *= (1, 1, 2)  # twice too deep in one view: both pairs that it is in suffer
+    errors = metrics.cvgtce(wrong[a], views[b], np.array([60.0, 60.0]))
+    assert errors[0] > 0.05
+    assert errors[1] == pytest.approx(0, abs=1e-12)
+
+
+def test_errors_on_the_template_lie_where_their_pixels_true_coordinates_are():
+    painted = metrics.TemplateErrors(5)
+    painted.add(np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]), np.array([0.1, 0.2, 0.4]))
+    painted.add(np.array([[0.0, 1.0]]), np.array([0.3]))
+    expected = np.full((5, 5), np.nan)
+    expected[0, 0], expected[4, 4] = 0.2, 0.3  # v = 1 is the first row
+    np.testing.assert_allclose(painted.mean, expected)
+
+
+def test_the_mean_over_parts_leaves_the_background_and_absent_parts_out():
+    truth, predicted = np.array([0, 0, 1, 1, 8]), np.array([0, 0, 1, 8, 8])
+    pooled = metrics.confusion(predicted, truth, n_classes=9)
+    assert metrics.mean_part_iou(pooled) == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert np.isnan(metrics.mean_part_iou(np.zeros((9, 9), dtype=np.int64)))
+
+
+def test_21_points_are_measured_by_the_visible_ones_and_their_box():
+    truth = box_of_points(50, 200, n=21)
+    visible = np.ones((1, 21), dtype=bool)
+    visible[0, [5, 12, 16]] = False
+    hidden = truth.copy()
+    hidden[0, [5, 12, 16]] = -1.0  # as AFLW stores what is not seen
+    assert metrics.nme_bbox(truth + (3, 4), hidden, visible=visible) == pytest.approx([0.05])
+
+
+def test_depth_without_a_face_pixel_is_refused():
+    with pytest.raises(ValueError, match="no face pixel"):
+        metrics.depth_error(np.zeros((2, 2)), np.zeros((2, 2)), foreground=np.zeros((2, 2), dtype=bool))

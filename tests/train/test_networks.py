@@ -205,7 +205,7 @@ def test_the_image_and_the_landmarks_are_moved_by_the_same_similarity():
     spot = torch.tensor([[[70.0, 40.0]]])
     image = torch.exp(-((x - 70) ** 2 + (y - 40) ** 2) / 18)[None, None]
     matrices = similarity(0.9, -25, 12, 30).float()
-    result = warped(image, matrices)[0, 0]
+    result = warped(image, matrices, size_px=112)[0, 0]
     centre = torch.stack([(result * x).sum(), (result * y).sum()]) / result.sum()
     assert (centre - moved(spot, matrices)[0, 0]).abs().max() < 0.05
     torch.testing.assert_close(moved(moved(spot, matrices), inverse_similarity(matrices)), spot)

@@ -1,0 +1,77 @@
+"""Flows `train-dan`, `train-densereg`, `train-fan3d`, `train-mesh-gcn` and `train-prnet`: one recipe, five systems."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+from prefect import Flow, flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from pydantic import Field
+
+from flows import training, training_events
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from train.run_log import Progress
+
+
+def flow_of(system: training.SystemName) -> Flow:
+    """The flow that trains one system."""
+
+    def run(
+        data: Annotated[str, Field(description="A data set's folder, or the name of one in `out`.")],
+        version: Annotated[str | None, Field(description="A version; none: the latest.")] = None,
+        preset: Annotated[
+            Literal["tiny", "paper"], Field(description="tiny learns on a CPU in minutes; paper is the paper's.")
+        ] = "tiny",
+        out: Annotated[str, Field(description="Runs lie in runs/ below it.")] = "datasets",
+        validation: Annotated[str | None, Field(description="Another data set; none: people held out.")] = None,
+        hold_out: Annotated[float, Field(ge=0, lt=1, description="Share of the people that is not learnt from.")] = 0.1,
+        settings: Annotated[list[str] | None, Field(description="field=value of the config.")] = None,
+        steps: Annotated[int | None, Field(ge=1, description="Steps of every phase; none: the preset's.")] = None,
+        augment: Annotated[
+            str | None, Field(description="A preset, a mixture, or none; empty: the system's own.")
+        ] = None,
+        pretrained: Annotated[str | None, Field(description="A ResNet's state dict for the backbone.")] = None,
+        fingerprint: Annotated[
+            str | None, Field(description="That the version must have, as an event of its publication says; none: any.")
+        ] = None,
+    ) -> dict[str, object]:
+        logger = get_run_logger()
+        training_events.check_fingerprint(data, version, fingerprint)
+        bar = create_progress_artifact(progress=0.0, key=f"train-{system.replace('_', '-')}", description="starting")
+
+        def report(progress: "Progress") -> None:
+            line = training.progress_line(progress)
+            logger.info(line)
+            update_progress_artifact(
+                cast("UUID", bar), progress=100 * progress.step / progress.n_steps, description=line
+            )
+
+        done = training.train_here(
+            system, data, version=version, preset=preset, out=out, validation=validation, hold_out=hold_out,
+            settings=settings or (), steps=steps, augment=augment, pretrained=pretrained, report=report,
+        )  # fmt: skip
+        card = (done.folder / training.CARD).read_text()
+        create_markdown_artifact(card, key=f"{system.replace('_', '-')}-card", description=str(done.checkpoint))
+        if done.finished:
+            training_events.announce_training(system, done, data=data)
+        return {
+            "folder": str(done.folder),
+            "checkpoint": str(done.checkpoint),
+            "measure": done.measure,
+            "validation": done.validation,
+            "steps": done.steps,
+        }
+
+    run.__name__ = run.__qualname__ = f"train_{system}"
+    run.__doc__ = f"Train {system} on a published data set; a run that was stopped goes on."
+    made: Callable[..., Flow] = flow(name=f"train-{system.replace('_', '-')}", persist_result=False)
+    return made(run)
+
+
+train_dan = flow_of("dan")
+train_densereg = flow_of("densereg")
+train_fan3d = flow_of("fan3d")
+train_mesh_gcn = flow_of("mesh_gcn")
+train_prnet = flow_of("prnet")

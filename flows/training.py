@@ -1,0 +1,315 @@
+"""Training a system on a published data set: config, validation, run folder, model card. Torch is imported when it starts."""
+
+import hashlib
+import importlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from storage.dataset import ShardedDataset, open_dataset
+from storage.manifest import digest_of
+
+if TYPE_CHECKING:
+    from train.loop import RunConfig
+    from train.run_log import Progress
+    from train.system import System, SystemConfig
+
+SystemName = Literal["dan", "densereg", "fan3d", "mesh_gcn", "prnet"]
+PresetName = Literal["tiny", "paper"]
+CARD, METRICS = "card.md", "metrics.json"
+RUNS_FOLDER = "runs"
+_SPLITS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingDone:
+    """What a training left.
+
+    checkpoint   the best one of the last phase, or the last where nothing was validated
+    is_main      whether this process is the one that speaks: of several, one does
+    """
+
+    folder: Path
+    checkpoint: Path
+    measure: str | None
+    validation: float | None
+    steps: int
+    seconds: float
+    finished: bool
+    is_main: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Validation:
+    """The validation set, how it was chosen, and what is left to learn from."""
+
+    training: ShardedDataset
+    validation: ShardedDataset | None
+    described: str
+
+
+def train_here(
+    system_name: SystemName,
+    data: str | os.PathLike[str],
+    *,
+    version: str | None = None,
+    preset: PresetName = "tiny",
+    out: str | os.PathLike[str] = "datasets",
+    validation: str | os.PathLike[str] | None = None,
+    hold_out: float = 0.1,
+    settings: Sequence[str] = (),
+    steps: int | None = None,
+    augment: str | None = None,
+    pretrained: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+    report: "Callable[[Progress], None]" = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> TrainingDone:
+    """Train a system, or go on where its run stopped, in ``<out>/runs/<system>/<data set>-<version>-<digest of the config>``.
+
+    `data` is a data set's folder, or the name of one in `out`. `validation` is another one; without it `hold_out` is the
+    share of the people (where nobody is known, of the photographs) that is not learnt from. `settings` are
+    ``field=value`` of the system's config or of :class:`train.loop.RunConfig`; `steps` is the length of every phase.
+    Raises ValueError for what does not fit, and as :func:`train.loop.train` does.
+    """
+    from train.loop import train
+
+    start = time.monotonic()
+    config, run_config = configs(system_name, preset, settings=settings, steps=steps, augment=augment)
+    dataset = open_dataset(_place(data, out), version)
+    chosen = _validation_of(dataset, validation, out=out, hold_out=hold_out, seed=run_config.seed)
+    system = _system_class(system_name).for_dataset(config, chosen.training)
+    if pretrained is not None:
+        system.load_pretrained(Path(pretrained))
+    content = {
+        "config": config.model_dump(mode="json"),
+        "run": run_config.identity(),
+        "validation": [chosen.described, "" if chosen.validation is None else chosen.validation.manifest.fingerprint],
+        "pretrained": None if pretrained is None else hashlib.sha256(Path(pretrained).read_bytes()).hexdigest(),
+    }
+    name = f"{dataset.manifest.name}-{dataset.manifest.version}-{digest_of(content)[:12]}"
+    folder = Path(out) / RUNS_FOLDER / system_name / name
+    done = train(
+        system,
+        chosen.training,
+        folder,
+        run_config,
+        validation=chosen.validation,
+        resume=resume,
+        report=report,
+        stop=stop,
+    )
+    best = folder / "best.pt"
+    result = TrainingDone(
+        folder=folder,
+        checkpoint=best if done.best_validation is not None and best.is_file() else folder / "last.pt",
+        measure=done.measure,
+        validation=done.best_validation,
+        steps=done.steps,
+        seconds=time.monotonic() - start,
+        finished=done.finished,
+        is_main=done.is_main,
+    )
+    if done.is_main:
+        _write_card(result, system, run_config, preset, chosen)
+    return result
+
+
+def configs(
+    system_name: SystemName,
+    preset: PresetName,
+    *,
+    settings: Sequence[str] = (),
+    steps: int | None = None,
+    augment: str | None = None,
+) -> "tuple[SystemConfig, RunConfig]":
+    """The preset's whole config and the run's, with what was asked for changed. Raises ValueError, naming the fields."""
+    from train.loop import RunConfig
+
+    module = _module(system_name)
+    own: dict[str, Any] = module.PRESETS[preset]().model_dump(mode="json")
+    run = RunConfig().model_dump(mode="json")
+    if augment is not None:
+        run["augment"] = augment
+    if steps is not None:
+        for phase in own["phases"]:
+            phase |= {"steps": steps, "epochs": None}
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes field=value, such as batch_size=8, not {setting!r}")
+        target = own if path.split(".")[0] in own else run
+        _set(target, path, _value(text), known=(*own, *run))
+    config_class = type(module.PRESETS[preset]())
+    return config_class.model_validate(own), RunConfig.model_validate(run)
+
+
+def _set(target: dict[str, Any], path: str, value: object, *, known: Sequence[str]) -> None:
+    """Change one field; phases go by number or by name: ``phases.stage-1.optimiser.learning_rate``."""
+    *way, last = path.split(".")
+    place: Any = target
+    for step in way:
+        if isinstance(place, list):
+            named = {one["name"]: one for one in place if isinstance(one, dict) and "name" in one}
+            place = named.get(step) or (place[int(step)] if step.isdigit() and int(step) < len(place) else None)
+        else:
+            place = place.get(step) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
+        raise ValueError(
+            f"there is no field {path!r} to --set; there are {', '.join(known)}, and fields of theirs by dots"
+        )
+    place[last] = value
+    if last in ("steps", "epochs") and value is not None and {"steps", "epochs"} <= set(place):
+        place["epochs" if last == "steps" else "steps"] = None  # a phase's length is one of the two
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _module(system_name: str) -> Any:
+    from train.restore import SYSTEMS
+
+    return importlib.import_module(SYSTEMS[system_name][0])
+
+
+def _system_class(system_name: str) -> Any:
+    from train.restore import SYSTEMS
+
+    return getattr(_module(system_name), SYSTEMS[system_name][1])
+
+
+def _place(data: str | os.PathLike[str], out: str | os.PathLike[str]) -> str | Path:
+    """A data set's folder, or one of that name in `out`."""
+    named = Path(out) / data
+    return named if not Path(data).exists() and "://" not in str(data) and named.is_dir() else str(data)
+
+
+def _validation_of(
+    dataset: ShardedDataset,
+    validation: str | os.PathLike[str] | None,
+    *,
+    out: str | os.PathLike[str],
+    hold_out: float,
+    seed: int,
+) -> _Validation:
+    from storage.views import split
+
+    if validation is not None:
+        other = open_dataset(_place(validation, out))
+        _refuse_shared_photographs(dataset, other)
+        return _Validation(dataset, other, f"the data set {other.manifest.name} {other.manifest.version}")
+    if not 0 <= hold_out < 1:
+        raise ValueError(f"the share held out for validation is at least 0 and below 1, not {hold_out}")
+    if hold_out == 0:
+        return _Validation(dataset, None, "none")
+    by: Literal["identity", "photograph"] = "identity" if "identity" in dataset.schema.names else "photograph"
+    shares = {"train": 1 - hold_out, "validation": hold_out}
+    for attempt in range(seed, seed + _SPLITS):  # of few people the drawn share may be none at all
+        parts = split(dataset, shares, by=by, seed=attempt)
+        if len(parts["train"]) and len(parts["validation"]) >= hold_out / 2 * len(dataset):
+            people = "people" if by == "identity" else "photographs"
+            return _Validation(parts["train"], parts["validation"], f"{hold_out:g} of the {people}, split {attempt}")
+    raise ValueError(
+        f"{dataset.manifest.name} has too few {by} groups to hold {hold_out:g} of them out for validation: name another "
+        "data set with --validation, or take --hold-out 0"
+    )
+
+
+def _refuse_shared_photographs(dataset: ShardedDataset, validation: ShardedDataset) -> None:
+    from train.training_data import photographs_and_people
+
+    learnt = {key for keys in photographs_and_people(dataset) for key in keys}
+    shared = learnt & {key for keys in photographs_and_people(validation) for key in keys}
+    if shared:
+        raise ValueError(
+            f"{len(shared)} photographs or people of {validation.manifest.name} are learnt from too ({min(shared)}, …): it "
+            "would measure what was learnt by heart; take a data set of others, or --hold-out"
+        )
+
+
+def _write_card(
+    done: TrainingDone, system: "System", run_config: "RunConfig", preset: str, chosen: _Validation
+) -> None:
+    """`card.md` and `metrics.json` beside the checkpoints."""
+    from storage.jpeg import write_atomically
+    from train.run_log import read_log
+
+    manifest = chosen.training.manifest
+    lines = read_log(done.folder)
+    metrics = {
+        "system": system.name,
+        "finished": done.finished,
+        "steps": done.steps,
+        "measure": done.measure,
+        "validation": done.validation,
+        "validation_samples": 0 if chosen.validation is None else len(chosen.validation),
+        "training_samples": len(chosen.training),
+        "losses": lines[-1]["losses"] if lines else {},
+        "parameters": sum(parameter.numel() for parameter in system.network.parameters()),
+        "samples_per_second": _median([line["samples_per_second"] for line in lines]),
+    }
+    write_atomically(done.folder / METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
+    licences = sorted({s.licence for part in _parts(chosen.training) for s in part.plan.sources if s.licence})
+    measured = (
+        f"{done.measure} {100 * done.validation:.2f} % on {metrics['validation_samples']} samples held out"
+        if done.validation is not None
+        else "not validated"
+    )
+    text = [
+        f"# {system.name}, {preset}",
+        "",
+        f"- weights: `{done.checkpoint.name}` ({metrics['parameters']:,} learnable parameters), after {done.steps} steps"
+        + ("" if done.finished else ", **not finished**"),
+        f"- trained on: {manifest.name} {manifest.version}, {len(chosen.training)} samples",
+        f"- fingerprint of what was learnt from: `{manifest.fingerprint}`",
+        *(f"- part: {part.name} {part.version}, fingerprint `{part.fingerprint}`" for part in _parts(chosen.training)),
+        f"- terms of the sources: {'; '.join(licences) or 'none stated'}",
+        f"- augmentation: {run_config.augmentation(system) or 'none'}",
+        f"- validation: {chosen.described}; {measured}",
+        f"- losses at the end: {', '.join(f'{name} {value:.4g}' for name, value in metrics['losses'].items())}",
+        "",
+        "Measured on the set that chose the checkpoint; `facefoundry evaluate` measures it on others.",
+        "",
+        "![curves](curves.png)",
+        "",
+        "```json",
+        json.dumps(
+            {"system": system.config.model_dump(mode="json"), "run": run_config.model_dump(mode="json")}, indent=1
+        ),
+        "```",
+        "",
+    ]
+    write_atomically(done.folder / CARD, "\n".join(text).encode())
+
+
+def _parts(dataset: ShardedDataset) -> Sequence[Any]:
+    """Manifests of the published versions behind a data set or a view."""
+    return getattr(dataset.manifest, "parts", (dataset.manifest,))
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return round(sorted(values)[len(values) // 2], 3) if values else None
+
+
+def progress_line(progress: "Progress") -> str:
+    """One line for people: where it stands, the losses, the validation, and who waits for whom."""
+    losses: Mapping[str, float] = progress.losses
+    parts = [
+        f"{progress.phase} {progress.step}/{progress.n_steps}",
+        ", ".join(f"{name} {value:.4g}" for name, value in losses.items()),
+    ]
+    if progress.validation is not None:
+        parts.append(f"{progress.measure} {100 * progress.validation:.2f} %")
+    parts.append(
+        f"{progress.samples_per_second:.3g} samples/s (network {progress.model_samples_per_second:.3g}, "
+        f"reading {progress.loader_samples_per_second:.3g})"
+    )
+    return "  ".join(parts)

@@ -1,0 +1,141 @@
+"""Training from the command line and as a flow: one folder for one config, a card beside the weights, people held out."""
+
+import json
+import sys
+
+import pytest
+
+from flows import DEPLOYMENT_NAME, FLOW_NAMES, command_line, train_systems, training
+from flows.local import build_here
+from flows.presets import posmaps_300wlp
+
+SMALL = ("size_px=16", "widths=[4, 8]", "hidden=8", "batch_size=4", "validate_every=2", "log_every=2")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory, sample_folder):
+    """The sample's crops as a data set."""
+    out = tmp_path_factory.mktemp("training") / "datasets"
+    build_here(posmaps_300wlp(size_px=128), source=sample_folder, out=out, workers=1)
+    return out
+
+
+def trained(out, **changes):
+    options = {"out": out, "steps": 3, "hold_out": 0.3, "settings": SMALL} | changes
+    return training.train_here("dan", "300wlp-posmaps", **options)
+
+
+@pytest.fixture(scope="module")
+def done(out):
+    return trained(out)
+
+
+def test_a_runs_folder_names_system_data_set_version_and_config(out, done):
+    version = json.loads((out / "300wlp-posmaps" / "latest").read_text())["version"]
+    system, name = done.folder.relative_to(out / "runs").parts
+    assert system == "dan"
+    assert name.startswith(f"300wlp-posmaps-{version}-")
+    assert done.checkpoint == done.folder / "best.pt"
+    assert done.checkpoint.is_file()
+    assert done.steps == 6
+
+
+def test_the_card_tells_from_what_how_and_how_well(done):
+    card = (done.folder / "card.md").read_text()
+    metrics = json.loads((done.folder / "metrics.json").read_text())
+    assert f"nme_bbox {100 * done.validation:.2f} % on {metrics['validation_samples']} samples held out" in card
+    assert "fingerprint of what was learnt from: `" in card
+    assert "CC0-1.0" in card
+    assert "augmentation: dan" in card
+    assert json.loads(card.partition("```json\n")[2].partition("```")[0])["system"]["hidden"] == 8
+
+
+def test_the_same_command_again_trains_nothing(done, out):
+    before = (done.folder / "last.pt").read_bytes()
+    again = trained(out)
+    assert (again.folder, again.validation) == (done.folder, done.validation)
+    assert (done.folder / "last.pt").read_bytes() == before
+
+
+def test_another_config_has_another_folder_and_other_workers_have_not(done, out):
+    assert trained(out, settings=(*SMALL, "save_every=3")).folder == done.folder
+    assert trained(out, settings=(*SMALL, "hidden=9"), steps=1).folder != done.folder
+
+
+def test_nobody_is_in_training_and_in_validation(out):
+    from storage.dataset import open_dataset
+
+    opened = open_dataset(out / "300wlp-posmaps")
+    chosen = training._validation_of(opened, None, out=out, hold_out=0.3, seed=0)
+    people = [{row.tobytes() for row in part.read(slice(None), ("identity",))["identity"]} for part in
+              (chosen.training, chosen.validation)]  # fmt: skip
+    assert len(chosen.training) + len(chosen.validation) == len(opened)
+    assert all(people)
+    assert not people[0] & people[1]
+
+
+def test_a_validation_set_that_is_learnt_from_is_refused(out):
+    with pytest.raises(ValueError, match="are learnt from too .* it would measure what was learnt by heart"):
+        trained(out, validation="300wlp-posmaps")
+
+
+def test_without_validation_the_last_weights_are_the_result(out):
+    done = trained(out, hold_out=0.0, steps=1)
+    assert (done.checkpoint.name, done.validation) == ("last.pt", None)
+    assert "not validated" in (done.folder / "card.md").read_text()
+
+
+def test_fields_are_set_by_dots_and_phases_by_name_or_number():
+    config, run = training.configs(
+        "dan", "paper",
+        settings=["phases.stage-2.optimiser.learning_rate=1e-4", "phases.0.steps=7", "seed=3", "precision=bf16"],
+    )  # fmt: skip
+    assert config.phases[1].optimiser.learning_rate == 1e-4
+    assert (config.phases[0].steps, config.phases[0].epochs) == (7, None)
+    assert (run.seed, run.precision) == (3, "bf16")
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("batch", "--set takes field=value"),
+        ("colour=3", "there is no field 'colour' to --set; there are batch_size"),
+        ("phases.stage-9.steps=3", r"there is no field 'phases\.stage-9\.steps' to --set"),
+        ("batch_size=0", "greater than or equal to 1"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_refused_with_what_would(setting, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        training.configs("dan", "tiny", settings=[setting])
+
+
+def test_the_command_line_prints_one_json_object(out, monkeypatch, capsys):
+    line = ["facefoundry", "train", "dan", "--data", "300wlp-posmaps", "--out", str(out), "--steps", "1", "--json"]
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    monkeypatch.setattr(sys, "argv", [*line, "--hold-out", "0.3", "--augment", "none", *settings])
+    with pytest.raises(SystemExit) as end:
+        command_line.main()
+    printed = capsys.readouterr().out
+    assert end.value.code == 0
+    told = json.loads(printed)
+    assert (told["system"], told["measure"], told["steps"]) == ("dan", "nme_bbox", 2)
+    assert printed.count("\n") == 1
+
+
+def test_a_data_set_without_a_target_ends_with_a_sentence(out, monkeypatch, capsys):
+    line = ["facefoundry", "train", "densereg", "--data", "300wlp-posmaps", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", line)
+    with pytest.raises(SystemExit) as end:
+        command_line.main()
+    assert end.value.code == 1
+    assert "densereg learns from uv, label, and the data set 300wlp-posmaps has only" in capsys.readouterr().err
+
+
+def test_every_system_has_a_deployed_flow():
+    flows = [f"train-{name}" for name in ("dan", "densereg", "fan3d", "mesh-gcn", "prnet")]
+    assert set(flows) <= set(FLOW_NAMES)
+    assert DEPLOYMENT_NAME == "default"
+    for name in flows:
+        made = getattr(train_systems, name.replace("-", "_"))
+        assert made.name == name
+        assert {"data", "version", "preset", "validation", "out"} <= set(made.parameters.properties)

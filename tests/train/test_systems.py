@@ -1,0 +1,281 @@
+"""Each system learns: eight samples by heart, from every kind of data set, and starts as its paper says."""
+
+import numpy as np
+import pytest
+import torch
+
+from geometry.hierarchy import PAPER_LEVELS, build_hierarchy
+from geometry.mesh import Mesh
+from storage.dataset import open_dataset
+from train import dan, densereg, fan3d, mesh_gcn, prnet
+from train.loader import make_loader
+from train.loop import OWN, RunConfig, validation_errors
+from train.mesh_gcn_network import mesh_loss
+from train.prnet_network import Deconvolution, PositionMapNetwork
+from train.restore import SYSTEMS
+from train.system import OptimiserConfig, PhaseConfig
+
+EIGHT = range(8)
+
+
+@pytest.fixture(scope="module")
+def dataset(few_faces):
+    return open_dataset(few_faces)
+
+
+@pytest.fixture(scope="module")
+def whole_mesh(dataset):
+    """CNN+GCN on all vertices; its hierarchy takes seconds."""
+    torch.manual_seed(0)
+    return mesh_gcn.MeshGcn.for_dataset(mesh_gcn.tiny(), dataset)
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_every_time():
+    torch.manual_seed(0)
+
+
+def batch_of(dataset, system):
+    """Eight samples as a loader gives them."""
+    loader = make_loader(dataset, batch_size=8, shards_in_flight=0, targets=system.targets)
+    return next(iter(loader))
+
+
+def learnt_by_heart(system, phase, prepared, *, rate, steps):
+    """The share of its first loss that is left after so many steps on one batch, or when it is a hundredth."""
+    for module in system.network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # what is learnt by heart must not be blotted out
+    optimiser = torch.optim.Adam(list(system.learns(phase)), lr=rate)
+    first = None
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = rate * min(1.0, 3 * (1 - step / steps))
+        system.begin(phase)
+        loss = system.losses(prepared, phase)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        first = loss.item() if first is None else first
+        if loss.item() < 0.01 * first:
+            break
+    return loss.item() / first
+
+
+def prepared_of(system, dataset):
+    return system.prepare(batch_of(dataset, system), rng=torch.Generator().manual_seed(0))
+
+
+def test_tiny_prnet_learns_eight_samples_by_heart(dataset):
+    system = prnet.PRNet.for_dataset(prnet.tiny().model_copy(update={"resolution": 32}), dataset)
+    prepared = prepared_of(system, dataset)
+    assert learnt_by_heart(system, system.config.phases[0], prepared, rate=7e-3, steps=200) < 0.01
+
+
+def test_tiny_dan_learns_eight_samples_by_heart_in_each_stage(dataset):
+    small = {"size_px": 32, "widths": (8, 16, 32, 64)}
+    system = dan.DAN.for_dataset(dan.tiny().model_copy(update=small), dataset)
+    prepared = prepared_of(system, dataset)
+    for phase in system.config.phases:
+        before = [value.clone() for value in system.network.stages[0].state_dict().values()]
+        assert learnt_by_heart(system, phase, prepared, rate=5e-3, steps=500) < 0.01, phase.name
+    after = list(system.network.stages[0].state_dict().values())
+    assert all(map(torch.equal, before, after)), "the second stage changes neither weights nor statistics of the first"
+
+
+def test_tiny_fan3d_learns_eight_samples_by_heart_in_each_phase(dataset):
+    small = {"size_px": 32, "hourglass_channels": 32, "width": 8}
+    system = fan3d.Fan3d.for_dataset(fan3d.tiny().model_copy(update=small), dataset)
+    prepared = prepared_of(system, dataset)
+    detector, regressor, joint, depth = system.config.phases
+    for phase, rate in ((detector, 1e-2), (regressor, 1e-2), (depth, 2e-2)):
+        assert learnt_by_heart(system, phase, prepared, rate=rate, steps=200) < 0.01, phase.name
+    parts = {id(parameter) for parameter in system.learns(joint)}
+    alone = [{id(parameter) for parameter in system.learns(phase)} for phase in (detector, regressor, depth)]
+    assert parts == alone[0] | alone[1]
+    assert not parts & alone[2]
+
+
+@pytest.mark.parametrize("kind", ["quantised", "plain", "parts"])
+def test_tiny_densereg_learns_eight_samples_by_heart(dataset, kind):
+    system = densereg.DenseReg.for_dataset(densereg.tiny(kind=kind, resolution=65), dataset)
+    steps = 300 if kind == "quantised" else 40
+    bound = 0.01 if kind == "quantised" else 0.15  # the baselines are only shown to learn
+    prepared = prepared_of(system, dataset)
+    assert learnt_by_heart(system, system.config.phases[0], prepared, rate=7e-3, steps=steps) < bound
+
+
+def test_tiny_mesh_gcn_learns_eight_samples_by_heart(dataset, whole_mesh):
+    """On a mesh of 300 vertices of the same faces, and by squares: the paper's loss is nearly linear in the distance.
+
+    With the paper's loss it took 753 steps to a hundredth of the first loss, which is a hundredth of the distance.
+    """
+    truth = prepared_of(whole_mesh, dataset)["vertices"] / whole_mesh._scale
+    state = whole_mesh.state()
+    coarse = build_hierarchy(Mesh(state["vertices"].numpy(), state["triangles"].numpy()), levels=(300,))
+    kept = torch.from_numpy(coarse.kept[1].astype(np.int64))
+    state = state | {
+        "vertices": torch.from_numpy(coarse.meshes[1].vertices),
+        "triangles": torch.from_numpy(coarse.meshes[1].triangles),
+        "mean_face": state["mean_face"][kept],
+    }
+    config = mesh_gcn.tiny().model_copy(update={"levels": PAPER_LEVELS[:3], "loss": "l2"})
+    system = mesh_gcn.MeshGcn.from_state(config, state)
+    images = system._pictures(batch_of(dataset, system)["image"])
+    prepared = {"images": images, "vertices": truth[:, kept] * system._scale}
+    assert learnt_by_heart(system, config.phases[0], prepared, rate=3e-3, steps=200) < 0.01
+
+
+# ------------------------------------------------------------------------------------------ starts, losses, schedules
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_prnets_smooth_start_draws_maps_and_the_uniform_one_noise(seed):
+    """Why small nets stood still: the share of the first map's variance that squares of 8 texels hold."""
+    share = {}
+    for start in ("uniform", "smooth"):
+        torch.manual_seed(seed)
+        network = PositionMapNetwork(8, initialisation=start)
+        with torch.no_grad():
+            inside = network.decoder(torch.randn(8, 256, 2, 2))[..., 8:-8, 8:-8]
+        squares = torch.nn.functional.avg_pool2d(inside, 8)
+        share[start] = float(squares.var(dim=(2, 3)).mean() / inside.var(dim=(2, 3)).mean())
+    assert share["uniform"] < 0.25
+    assert share["smooth"] > 0.5
+
+
+def test_prnets_smooth_start_changes_weights_alone():
+    plain, smooth = PositionMapNetwork(4), PositionMapNetwork(4, initialisation="smooth")
+    assert [p.shape for p in plain.parameters()] == [p.shape for p in smooth.parameters()]
+    layers = [layer for layer in smooth.decoder if isinstance(layer, Deconvolution)]
+    assert len(layers) == 17
+
+
+def test_prnets_weights_are_those_of_the_data_sets_mask_and_nothing_counts_outside_the_atlas(dataset):
+    system = prnet.PRNet.for_dataset(prnet.tiny().model_copy(update={"resolution": 128}), dataset)
+    prepared = prepared_of(system, dataset)
+    mask = torch.from_numpy(dataset.table("weight_mask").copy())
+    covered = torch.from_numpy(dataset.table("atlas_covered").copy()) > 0
+    torch.testing.assert_close(prepared["weights"], mask * covered)
+    with torch.no_grad():
+        system.network.eval()
+        loss = system.losses(prepared, system.config.phases[0])["loss"]
+        squared = (system.network(prepared["images"]) - prepared["codes"]).square().sum(dim=1)
+    weights = (mask * covered).double()
+    by_hand = sum((one.double() * weights).sum() / weights.sum() for one in squared) / 8
+    torch.testing.assert_close(loss.double(), by_hand, rtol=1e-5, atol=0)
+
+
+def test_dan_starts_where_the_face_was_before_the_loader_moved_the_picture(dataset):
+    system = dan.DAN.for_dataset(dan.tiny(), dataset)
+    moved = next(iter(make_loader(dataset, batch_size=10, shards_in_flight=0, targets=system.targets, augment="dan")))
+    plain = next(iter(make_loader(dataset, batch_size=10, shards_in_flight=0, targets=system.targets)))
+    side = plain["image"].shape[-1]
+    mirrored = torch.linalg.det(moved["augmented_from_crop"][:, :2, :2]) < 0
+    assert 0 < int(mirrored.sum()) < 10, "both kinds are among them"
+    before = plain["landmarks_px"][..., :2].clone()
+    before[mirrored, :, 0] = side - 1 - before[mirrored, :, 0]
+    found = dan._before(moved["landmarks_px"][..., :2], moved["augmented_from_crop"].float(), side=side)
+    boxes = [torch.cat([shape.amin(dim=1), shape.amax(dim=1)], dim=1) for shape in (found, before)]
+    torch.testing.assert_close(*boxes, atol=1e-2, rtol=0)
+
+
+def test_dans_unmoved_starts_are_spread_as_the_released_code_spreads_them(dataset):
+    system = dan.DAN.for_dataset(dan.tiny(), dataset)
+    truth = system.statistics["mean_landmarks"][None].expand(4000, -1, -1)
+    starts = system._perturbed(truth, torch.randn(4000, 4, generator=torch.Generator().manual_seed(0)))
+    sides = truth[0].amax(dim=0) - truth[0].amin(dim=0)
+    middle = (truth[0].amax(dim=0) + truth[0].amin(dim=0)) / 2
+    arms = starts - starts.mean(dim=1, keepdim=True)
+    rest = truth - truth.mean(dim=1, keepdim=True)
+    real = (arms * rest).sum(dim=(1, 2)) / rest.square().sum(dim=(1, 2))
+    cross = (rest[..., 0] * arms[..., 1] - rest[..., 1] * arms[..., 0]).sum(dim=1) / rest.square().sum(dim=(1, 2))
+    assert float(torch.atan2(cross, real).std()) == pytest.approx(np.deg2rad(20), rel=0.05)
+    assert float(torch.hypot(real, cross).std()) == pytest.approx(0.25, rel=0.05)
+    pivot = torch.stack([real, cross], dim=1)
+    turned = torch.stack(  # where the box's middle went: the landmarks' mean carried along, taken off
+        [
+            pivot[:, 0] * (middle - truth[0].mean(dim=0))[0] - pivot[:, 1] * (middle - truth[0].mean(dim=0))[1],
+            pivot[:, 1] * (middle - truth[0].mean(dim=0))[0] + pivot[:, 0] * (middle - truth[0].mean(dim=0))[1],
+        ],
+        dim=1,
+    )
+    shift = starts.mean(dim=1) + turned - middle
+    np.testing.assert_allclose((shift / sides).std(dim=0), 0.2, rtol=0.05)
+
+
+def test_the_mesh_loss_is_continuous_and_steep_near_zero():
+    at = torch.tensor([0.0, 1.0, 5.0 - 1e-5, 5.0 + 1e-5, -7.0], dtype=torch.float64)
+    loss = mesh_loss(at)
+    assert loss[0] == 0
+    assert float(loss[3] - loss[2]) == pytest.approx(0, abs=1e-3)
+    assert float(loss[1]) == pytest.approx(5 * (np.exp(0.25) - 1))
+    assert float(loss[4] - loss[3]) == pytest.approx(2.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("decay", "at_start", "at_half", "at_end"),
+    [("constant", 1, 1, 1), ("polynomial", 1, 0.5**0.9, 0), ("geometric", 1, 0.1, 0.01), ("step", 1, 0.9, 0.9**3)],
+)
+def test_rates_go_as_the_schedules_say(decay, at_start, at_half, at_end):
+    optimiser = OptimiserConfig(
+        learning_rate=1.0, decay=decay, decay_factor=0.9, decay_epochs=5, last_rate=0.01, warm_up_steps=0
+    )
+    rates = [optimiser.rate(step, epoch=epoch, n_steps=1000) for step, epoch in ((0, 0), (500, 9), (1000, 15))]
+    np.testing.assert_allclose(rates, [at_start, at_half, at_end], atol=1e-12)
+
+
+def test_a_warm_up_rises_linearly_to_the_rate():
+    optimiser = OptimiserConfig(learning_rate=1.0, warm_up_steps=4)
+    assert [optimiser.rate(step, epoch=0, n_steps=9) for step in range(6)] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
+
+
+def test_a_phase_has_one_length():
+    with pytest.raises(ValueError, match="phase train: give its length as epochs or as steps, one of the two"):
+        PhaseConfig(name="train", steps=3, epochs=2)
+
+
+def test_the_papers_presets_are_the_papers():
+    assert prnet.paper().weights == (16, 4, 3, 0)
+    assert [phase.batch_size for phase in fan3d.paper().phases] == [8, 8, 8, 16]
+    assert dan.paper().validation_samples == 100
+    assert (densereg.paper().n_bins, densereg.paper().batch_size, densereg.paper().phases[0].steps) == (10, 10, 20000)
+    assert mesh_gcn.paper().phases[0].optimiser.decay_factor == 0.99
+
+
+# ------------------------------------------------------------------------------------------------- reading, measuring
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+def test_every_system_learns_from_its_own_augmentation_and_measures_every_sample(dataset, name, whole_mesh):
+    module = {"dan": dan, "densereg": densereg, "fan3d": fan3d, "mesh_gcn": mesh_gcn, "prnet": prnet}[name]
+    kind = getattr(module, SYSTEMS[name][1])
+    system = whole_mesh if name == "mesh_gcn" else kind.for_dataset(module.tiny(), dataset)
+    augment = RunConfig(augment=OWN).augmentation(system)
+    assert augment == name
+    batch = next(iter(make_loader(dataset, batch_size=4, targets=system.targets, augment=augment)))
+    phases = system.config.phases
+    prepared = system.prepare(batch, rng=torch.Generator().manual_seed(0))
+    for phase in phases:
+        system.begin(phase)
+        losses = system.losses(prepared, phase)
+        assert all(value.ndim == 0 and bool(value.isfinite()) for value in losses.values())
+        errors = validation_errors(system, dataset, phase)
+        assert errors.shape == (len(dataset),)
+        assert np.isfinite(errors).all()
+        assert system.measure(phase)
+
+
+def test_mesh_gcns_vertices_are_the_models_and_mirrored_ones_are_the_other_sides(dataset, whole_mesh):
+    system = whole_mesh
+    batch = next(iter(make_loader(dataset, batch_size=8, targets=system.targets, augment="dan")))
+    chosen = system.prepare(batch, rng=torch.Generator())["vertices"][:, system.state()["landmark_vertices"]]
+    assert bool(batch["mirrored"].any()), "some of them are mirror images"
+    off = chosen / system._scale - batch["landmarks_px"]
+    off[..., 2] -= off[..., 2].mean(dim=1, keepdim=True)  # landmarks count z from the skin's lowest point
+    assert float(off.abs().max()) < 0.5, "of a mesh that is symmetric to a fifth of a millimetre"
+
+
+def test_a_system_without_a_known_backbone_refuses_pretrained_weights(dataset, tmp_path):
+    system = prnet.PRNet.for_dataset(prnet.tiny(), dataset)
+    with pytest.raises(ValueError, match="prnet has no backbone that is passed around with weights"):
+        system.load_pretrained(tmp_path / "weights.pt")

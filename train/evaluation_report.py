@@ -1,0 +1,165 @@
+"""An evaluation on disk: metrics as JSON, cumulative error curves, a page of the best, median and worst predictions."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from render.preview import color_values, encode_png, in_rows, titled
+from storage.jpeg import write_atomically
+from train.evaluation import OURS, Evaluation, Shown
+
+METRICS, CURVES, PAGE, TEMPLATE = "metrics.json", "ced.png", "predictions.png", "template.png"
+EACH = 4
+"""Faces of each kind on the page."""
+
+_SIDE = 256
+_TRUE, _PREDICTED = (80, 220, 80), (255, 60, 60)
+_LINES = {"ours": "-", "mean shape": ":", "mean shape, true pose": "--"}
+
+
+def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Write what there is to show of an evaluation; the paths written. ``metrics.json`` comes last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / CURVES]
+    write_atomically(written[0], _curves(evaluation))
+    if evaluation.faces and evaluation.errors:
+        written.append(folder / PAGE)
+        write_atomically(written[-1], encode_png(predictions_page(evaluation)))
+    if evaluation.template is not None and np.isfinite(evaluation.template).any():
+        written.append(folder / TEMPLATE)
+        write_atomically(written[-1], encode_png(template_picture(evaluation.template)))
+    written.append(folder / METRICS)
+    text = json.dumps(plain(evaluation.document), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(written[-1], (text + "\n").encode())
+    return written
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON has them: NaN and infinity, which it has not, are null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _curves(evaluation: Evaluation) -> bytes:
+    """Cumulative error distributions, a panel for each measure."""
+    import io
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = list(evaluation.errors)
+    across = min(len(names), 3)
+    down = -(-len(names) // across)
+    figure = Figure(figsize=(4.2 * across, 3.4 * down), layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(down, across, place + 1)
+        by_method = evaluation.errors[name]
+        finite = np.concatenate([errors[np.isfinite(errors)] for errors in by_method.values()])
+        limit = 100 * float(np.quantile(finite, 0.95)) if len(finite) else 1.0
+        for method, errors in by_method.items():
+            ordered = 100 * np.sort(errors)
+            share = np.arange(1, len(ordered) + 1) / len(ordered)
+            axes.step([0, *ordered], [0, *share], _LINES.get(method, "-"), where="post", label=method)
+        axes.set(xlim=(0, max(limit, 1e-9)), ylim=(0, 1), title=name, xlabel="error, %", ylabel="share of images")
+        axes.title.set_fontsize(8)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7, loc="lower right")
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def predictions_page(evaluation: Evaluation) -> UInt8[np.ndarray, "h w 3"]:
+    """Best, median and worst faces by the first measure: green is true, red is predicted."""
+    name, by_method = next(iter(evaluation.errors.items()))
+    errors = by_method[OURS]
+    shown = {face.name: face for face in evaluation.faces}
+    order = [index for index in np.argsort(errors, kind="stable") if _name(evaluation, int(index)) in shown]
+    middle = max((len(order) - EACH) // 2, 0)
+    rows = {"best": order[:EACH], "median": order[middle : middle + EACH], "worst": order[-EACH:]}
+    tiles = []
+    for kind, chosen in rows.items():
+        for place in range(EACH):
+            if place >= len(chosen):
+                tiles.append(np.full((_SIDE + 18, _SIDE, 3), 255, dtype=np.uint8))
+                continue
+            index = int(chosen[place])
+            title = f"{kind} {100 * errors[index]:.2f} % {_name(evaluation, index)}"
+            tiles.append(titled(drawn(shown[_name(evaluation, index)]), title))
+    return titled(in_rows(tiles, across=EACH), f"{name}; green: true, red: predicted")
+
+
+def _name(evaluation: Evaluation, index: int) -> str:
+    """The face of an error: data sets keep every face, photographs may have lost some."""
+    names = evaluation.document.get("images")
+    return names[index] if names is not None else evaluation.faces[index].name
+
+
+def drawn(face: Shown, *, side: int = _SIDE) -> UInt8[np.ndarray, "s s 3"]:
+    """A face with its points."""
+    factor = side / face.crop.shape[0]
+    canvas = cv2.resize(np.ascontiguousarray(face.crop), (side, side), interpolation=cv2.INTER_LINEAR)
+    for points, color in ((face.true_px, _TRUE), (face.predicted_px, _PREDICTED)):
+        places = (points[np.isfinite(points).all(axis=1), :2] + 0.5) * factor - 0.5
+        for x, y in np.rint(np.clip(places, -1e4, 1e4) * 16).astype(int).tolist():
+            cv2.circle(canvas, (x, y), 28, color, -1, cv2.LINE_AA, 4)
+    return canvas
+
+
+def template_picture(template: Float[np.ndarray, "c c"], *, side: int = 384) -> UInt8[np.ndarray, "s s 3"]:
+    """Mean errors painted on the template: dark is small, yellow the largest 2 % and more, grey where nothing fell."""
+    known = np.isfinite(template)
+    most = float(np.quantile(template[known], 0.98))
+    colors = color_values(np.where(known, template, 0) / max(most, 1e-12))
+    colors[~known] = 128
+    large = cv2.resize(colors, (side, side), interpolation=cv2.INTER_NEAREST)
+    return titled(large, f"mean error of (u, v) over the eyes' distance; yellow: {100 * most:.1f} %")
+
+
+def table_lines(document: dict[str, Any]) -> list[str]:
+    """The results as a text table: ours, both baselines, the papers' rows, and what is to be said beside them."""
+    lines = [f"{document['system']} on {document['set']}: {document['n_images']} images"]
+    if "boxes" in document:
+        lines.append(f"boxes: {document['boxes']}")
+    width = max((len(name) for name in document["results"]), default=0)
+    for name, by_method in document["results"].items():
+        cells = [f"{method} {_cell(row)}" for method, row in by_method.items() if isinstance(row, dict)]
+        lines.append(f"{name:<{width}}  " + "  |  ".join(cells))
+        for row in by_method.get("published", []):
+            figures = ", ".join(f"{key} {value:g}" for key, value in row.items() if key != "method")
+            lines.append(f"{'':<{width}}  {row['method']}: {figures}")
+    for source, table in document.get("yaw", {}).items():
+        bins = ", ".join(f"{key} {_number(value)}" for key, value in table.items() if not isinstance(value, dict))
+        lines.append(f"yaw by {source}: {bins}")
+        if balanced := table.get("balanced"):
+            lines.append(f"  balanced: {balanced['n_images']} images, {_number(balanced['mean of images %'])} %")
+    missing = document.get("without_prediction", [])
+    if missing:
+        lines.append(f"{len(missing)} faces without a prediction, counted as failures; the first: {missing[0]}")
+    return [*lines, *(f"note: {note}" for note in document["notes"])]
+
+
+def _cell(row: dict[str, Any]) -> str:
+    if "mean_percent" in row:
+        named = {key: value for key, value in row.items() if key.startswith(("auc", "failure"))}
+        more = [f"{key.removesuffix('_percent')} {_number(value)}" for key, value in named.items()]
+        lost = [f"{row['n_missing']} missing"] if row.get("n_missing") else []
+        return f"{_number(row['mean_percent'])} %" + (f" ({', '.join([*more, *lost])})" if more or lost else "")
+    first = next((value for key, value in row.items() if isinstance(value, float)), None)
+    return "" if first is None else _number(first)
+
+
+def _number(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return "–"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

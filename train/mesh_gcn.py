@@ -1,0 +1,153 @@
+"""CNN and graph network trained to every vertex of the model (Meng et al. 2022)."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from geometry.hierarchy import PAPER_LEVELS, MeshHierarchy, build_hierarchy
+from geometry.mesh import Mesh
+from geometry.morphable_model import SurfacePoints
+from storage.dataset import ShardedDataset
+from train.mesh_gcn_network import Aggregation, MeshRegressor, mesh_loss
+from train.system import Batch, OptimiserConfig, PhaseConfig, System, SystemConfig, check_targets
+
+LossName = Literal["ours", "l1", "l2", "smooth-l1"]
+MEAN_FACES = 512
+"""Samples that the mean training face is taken from, spread evenly over the data set."""
+
+
+class MeshGcnConfig(SystemConfig, frozen=True, extra="forbid"):
+    """The network, its levels and its loss. The picture's side is twice the root of the finest level's vertices."""
+
+    levels: tuple[int, ...] = Field(PAPER_LEVELS, min_length=1, description="Vertices of the levels, 16 · 4ᵏ.")
+    channels: int = Field(128, ge=8, description="Features of a vertex.")
+    embedding: int = Field(256, ge=8)
+    aggregation: Aggregation = Field(
+        "full", description="What lies between encoder and decoder (the paper's ablation)."
+    )
+    loss: LossName = Field("ours", description="The paper's loss, or what it is compared with.")
+
+
+def paper() -> MeshGcnConfig:
+    """Section IV-B: SGD with momentum 0.9, 1e-3 and × 0.99 every epoch, batches of 48. The number of epochs is ours."""
+    optimiser = OptimiserConfig(kind="sgd", learning_rate=1e-3, decay="exponential", decay_factor=0.99)
+    return MeshGcnConfig(batch_size=48, phases=(PhaseConfig(name="train", epochs=100, optimiser=optimiser),))
+
+
+def tiny() -> MeshGcnConfig:
+    """Learns on a CPU in minutes: 64 px, four levels, a quarter of the channels, Adam at a rate that falls late."""
+    optimiser = OptimiserConfig(learning_rate=1e-3, decay="polynomial", decay_factor=1.0)
+    phase = PhaseConfig(name="train", steps=1500, optimiser=optimiser)
+    return MeshGcnConfig(batch_size=8, levels=PAPER_LEVELS[:4], channels=32, embedding=64, phases=(phase,))
+
+
+PRESETS = {"paper": paper, "tiny": tiny}
+
+
+class MeshGcn(System):
+    """The network over a model's mesh, and the model's linear basis that makes the true vertices."""
+
+    name: Literal["mesh_gcn"] = "mesh_gcn"
+    config: MeshGcnConfig
+    network: MeshRegressor
+    targets = ("image", "identity", "expression", "crop_from_model", "mirrored", "landmarks_px")
+    augmentation = "mesh_gcn"
+
+    def __init__(self, config: MeshGcnConfig, *, hierarchy: MeshHierarchy, state: dict[str, Any]) -> None:
+        """`state` is what :meth:`state` gives; `hierarchy` is of its mesh with the config's levels."""
+        self.config = config
+        self._state = state
+        self._hierarchy = hierarchy
+        scale = 2 * round(config.levels[-1] ** 0.5) / state["crop_px"]
+        self.network = MeshRegressor(
+            hierarchy,
+            state["mean_face"] * scale,
+            channels=config.channels,
+            embedding=config.embedding,
+            aggregation=config.aggregation,
+        )
+        self._scale = scale
+        self._model: Any = None
+        self._basis: Tensor | None = None
+
+    @classmethod
+    def for_dataset(cls, config: MeshGcnConfig, dataset: ShardedDataset) -> "MeshGcn":
+        """A system for the model and crop size of a data set; the hierarchy is built here (seconds)."""
+        check_targets("mesh_gcn", cls.targets, dataset)
+        model = dataset.model()
+        chosen = np.unique(np.linspace(0, len(dataset) - 1, MEAN_FACES).astype(np.int64))
+        affines = dataset.read(chosen, ("crop_from_model",))["crop_from_model"].mean(axis=0)
+        neutral = model.vertices(model.neutral())
+        mean_face = neutral @ affines[:, :3].T + affines[:, 3]
+        state = {
+            "crop_px": int(dataset.schema["image"].sample_shape[0]),
+            "vertices": torch.from_numpy(neutral.astype(np.float32)),
+            "triangles": torch.from_numpy(model.triangles.astype(np.int32)),
+            "landmark_vertices": torch.from_numpy(np.asarray(model.landmark_vertices, dtype=np.int64)),
+            "mean_face": torch.from_numpy(mean_face.astype(np.float32)),
+        }
+        system = cls.from_state(config, state)
+        system._model = model
+        return system
+
+    @classmethod
+    def from_state(cls, config: MeshGcnConfig, state: dict[str, Any]) -> "MeshGcn":
+        """A system as a checkpoint describes it."""
+        mesh = Mesh(state["vertices"].numpy(), state["triangles"].numpy())
+        return cls(config, hierarchy=build_hierarchy(mesh, levels=config.levels), state=state)
+
+    def state(self) -> dict[str, Any]:
+        """The mesh, its landmarks and the mean face in the crop."""
+        return self._state
+
+    def prepare(self, batch: Batch, *, rng: torch.Generator) -> Batch:
+        """Pictures, and the true vertices in pixels of the network's input.
+
+        Vertices are worked out from the parameters: of mirrored samples those of the other side.
+        """
+        vertices = self._vertices(torch.cat([batch["identity"], batch["expression"]], dim=1).float())
+        mirrored = batch["mirrored"].bool()
+        if mirrored.any():
+            mirror = torch.from_numpy(self._model.mirror.astype(np.int64)).to(vertices.device)
+            vertices[mirrored] = vertices[mirrored][:, mirror]
+        affine = batch["crop_from_model"].to(vertices)
+        in_crop = vertices @ affine[:, :, :3].mT + affine[:, None, :, 3]
+        return {"images": self._pictures(batch["image"]), "vertices": in_crop * self._scale}
+
+    def losses(self, prepared: Batch, phase: PhaseConfig) -> dict[str, Tensor]:
+        """The mean over vertices and axes of the chosen loss, in pixels of the network's input."""
+        differences = self.network(prepared["images"]) - prepared["vertices"]
+        if self.config.loss == "ours":
+            loss = mesh_loss(differences).mean()
+        elif self.config.loss == "l1":
+            loss = differences.abs().mean()
+        elif self.config.loss == "l2":
+            loss = differences.square().mean()
+        else:
+            loss = functional.smooth_l1_loss(differences, torch.zeros_like(differences))
+        return {"loss": loss, "distance_px": differences.detach().norm(dim=-1).mean() / self._scale}
+
+    def predict_vertices(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n V 3"]:
+        """Every vertex in pixels of the crop."""
+        return self.network(self._pictures(images)) / self._scale
+
+    def predict_landmarks(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 68 3"]:
+        """The 68 landmarks among the vertices."""
+        return self.predict_vertices(images)[:, self._state["landmark_vertices"].to(images.device)]
+
+    def _vertices(self, coefficients: Float[Tensor, "n k"]) -> Float[Tensor, "n V 3"]:
+        """Vertices in the model's frame: one matrix product on the coefficients' device."""
+        if self._basis is None or self._basis.device != coefficients.device:
+            rows = self._model.rows(SurfacePoints.at_vertices(np.arange(self._model.n_vertices)))
+            columns = np.concatenate([rows.identity, rows.expression, rows.mean[..., None]], axis=-1).astype(np.float32)
+            self._basis = torch.from_numpy(columns.reshape(-1, columns.shape[-1])).to(coefficients.device)
+        return torch.addmm(self._basis[:, -1], coefficients, self._basis[:, :-1].T).unflatten(1, (-1, 3))
+
+    def _pictures(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 z z"]:
+        size = self.network.size_px
+        return images if images.shape[-1] == size else functional.interpolate(images, size=(size, size), mode="area")
