@@ -67,6 +67,25 @@ def read_landmark_table(path: str | os.PathLike[str], *, n_points: int = N_LANDM
     return parse_landmark_table(content, name=path.name, n_points=n_points)
 
 
+def read_table_rows(path: str | os.PathLike[str]) -> tuple[list[str], Iterator[Row]]:
+    """Column names and rows of any CSV or Parquet table; a bad row is a BadSample in its place.
+
+    Raises ValueError for another kind of file, MissingParquet, and OSError.
+    """
+    path = Path(path)
+    try:
+        content = read_regular_file(path, limit_bytes=MAX_TABLE_BYTES, follow_links=True)
+    except BadSample as bad:
+        raise ValueError(f"{path}: {bad.sentence}") from None
+    match split_suffix(path.name)[1]:
+        case "csv":
+            return _csv(content, path.name)
+        case "parquet":
+            return _parquet(content, path.name)
+        case suffix:
+            raise ValueError(f"{path}: a table is .csv or .parquet, not .{suffix}")
+
+
 def parse_landmark_table(content: bytes, *, name: str, n_points: int) -> list[TableRow]:
     """The same from the file's bytes; `name` says by its suffix what they are."""
     match split_suffix(name)[1]:

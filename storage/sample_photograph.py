@@ -22,7 +22,8 @@ from geometry.landmarks import JAW, MIRROR, N_LANDMARKS
 from storage.annotations import IMAGE_HEIGHT, write_annotation
 from storage.jpeg import decode_jpeg, encode_jpeg, write_atomically
 
-STEM = "astronaut_0"
+REAL_PHOTOGRAPH = "astronaut"
+STEM = f"{REAL_PHOTOGRAPH}_0"
 SUBSET = "AFW"
 
 # The square [left, left + side) × [top, top + side) of the photograph, in its own pixels, counted from zero.
