@@ -1,17 +1,19 @@
 """Flow `build-300wlp-posmaps`: plan, map over shards, verify, publish, say so."""
 
 from collections import Counter
-from pathlib import Path
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
-from prefect.task_runners import ProcessPoolTaskRunner
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from pydantic import Field
 
 from flows import build, presets
+from flows.config import BuildConfig, TargetName
 from flows.local import end_with_parent, usable_cores
 from storage.phases import Phase, reach
 
@@ -32,13 +34,32 @@ def build_300wlp_posmaps(
     out: Annotated[str, Field(description="Where data sets lie.")] = "datasets",
     size: Annotated[int, Field(ge=128, le=512, description="Side of crops and maps in pixels.")] = 256,
     maps: Annotated[
-        Literal["materialized", "parametric"], Field(description="Store maps, or parameters.")
+        Literal["materialized", "parametric", "float"],
+        Field(description="Store maps in fixed point or in float32, or parameters."),
     ] = "materialized",
+    images: Annotated[
+        str, Field(description="'lossless', 'jpeg:95' (any quality), or 'source': the source's files, cut on reading.")
+    ] = "lossless",
     atlas: Annotated[Literal["auto", "own", "tutte"], Field(description="Which UV atlas.")] = "auto",
     copies: Annotated[int, Field(ge=1, description="Samples of each picture; the first is not jittered.")] = 1,
+    augment: Annotated[
+        str | None, Field(description="What copies go through in place of the jitter: a preset or a mixture by name.")
+    ] = None,
     compat: Annotated[Literal["face3d"] | None, Field(description="Reproduce a published recipe's labels.")] = None,
-    seed: Annotated[int, Field(ge=0, description="Seed of the jitter.")] = 0,
+    seed: Annotated[int, Field(ge=0, description="Seed of the jitter, and of augmentation.")] = 0,
+    targets: Annotated[tuple[TargetName, ...], Field(min_length=1, description="What is made of each crop.")] = (
+        "posmap",
+    ),
+    field_atlas: Annotated[
+        Literal["cylinder", "maps"], Field(description="What u and v of fields count in.")
+    ] = "cylinder",
+    mask: Annotated[
+        str | None, Field(description="A square PNG painted over the fields' atlas, with the targets `parts`.")
+    ] = None,
     workers: Annotated[int, Field(ge=0, description="Worker processes; 0: one for each core.")] = 0,
+    scheduler: Annotated[
+        str | None, Field(description="A Dask scheduler's address, or 'local'; none: processes of this machine.")
+    ] = None,
     max_bad: Annotated[
         float, Field(ge=0, le=1, description="Share of bad samples that does not stop the build.")
     ] = 0.01,
@@ -47,30 +68,100 @@ def build_300wlp_posmaps(
     ] = "quarantine",
 ) -> dict[str, object]:
     """PRNet's position maps from 300W-LP, published as a data set of Zarr shards. Running it twice does it once."""
-    config = presets.posmaps_300wlp(size_px=size, maps=maps, atlas=atlas, copies=copies, compat=compat, seed=seed)
-    logger = get_run_logger()
-    with build.opened_build(config, source=source, model=model, out=out) as opened:
-        plan = opened.job.plan
-        missing = opened.missing_shards
-        logger.info(
-            "%s %s: %d samples, %d of %d shards to make",
-            plan.name,
-            plan.version,
-            plan.n_slots,
-            len(missing),
-            plan.n_shards,
+    config = presets.posmaps_300wlp(
+        size_px=size,
+        maps=maps,
+        images=images,
+        atlas=atlas,
+        copies=copies,
+        augment=augment,
+        compat=compat,
+        seed=seed,
+        targets=targets,
+        field_atlas=field_atlas,
+    )
+    files = {} if mask is None else {"mask": mask}
+    return run_build(
+        config,
+        source=source,
+        model=model,
+        out=out,
+        files=files,
+        workers=workers,
+        max_bad=max_bad,
+        on_bad=on_bad,
+        scheduler=scheduler,
+    )
+
+
+def run_build(
+    config: BuildConfig,
+    *,
+    source: str | None,
+    model: str,
+    out: str,
+    files: Mapping[str, str] | None = None,
+    workers: int,
+    max_bad: float,
+    on_bad: Literal["quarantine", "fail"],
+    scheduler: str | None = None,
+) -> dict[str, object]:
+    """The body of every building flow: plan, a task for each missing shard, publish, artifacts, event."""
+    with failure_announced(config.name):
+        with build.opened_build(config, source=source, model=model, out=out, files=files) as opened:
+            published, outcomes = finish_build(
+                opened, workers=workers, max_bad=max_bad, on_bad=on_bad, scheduler=scheduler
+            )
+        reach(Phase.EVENT, published.version)
+        report(published, outcomes)
+        announce(published, fingerprint=opened.job.plan.fingerprint)
+        return summary(published)
+
+
+def finish_build(
+    opened: build.Build,
+    *,
+    workers: int,
+    max_bad: float,
+    on_bad: Literal["quarantine", "fail"] = "quarantine",
+    scheduler: str | None = None,
+) -> tuple[build.Published, list[build.ShardOutcome]]:
+    """Make the missing shards of a planned build, a task for each, and publish it."""
+    plan, missing = opened.job.plan, opened.missing_shards
+    get_run_logger().info(
+        "%s %s: %d samples, %d of %d shards to make", plan.name, plan.version, plan.n_slots, len(missing), plan.n_shards
+    )
+    with shard_runner(workers, scheduler) as runner:
+        futures = [runner.submit(build_shard, {"job": opened.job, "shard": shard}) for shard in missing]
+        outcomes = [*opened.finished.values(), *(future.result() for future in futures)]
+    build.check_bad(outcomes, n_slots=plan.n_slots, max_bad=max_bad, fail_on_first=on_bad == "fail")
+    return build.publish_build(opened), outcomes
+
+
+def shard_runner(workers: int, scheduler: str | None = None) -> TaskRunner[Any]:
+    """Where the tasks of shards run: processes of this machine, or a Dask cluster (``local``, or its address)."""
+    if scheduler is None:
+        return ProcessPoolTaskRunner(max_workers=workers or usable_cores(), initializer=end_with_parent)
+    from prefect_dask import DaskTaskRunner  # here: needs the extra `cluster`
+
+    if scheduler != "local":
+        return DaskTaskRunner(address=scheduler)
+    local = {"n_workers": workers or usable_cores(), "threads_per_worker": 1, "memory_limit": 0}
+    return DaskTaskRunner(cluster_kwargs={**local, "dashboard_address": None})
+
+
+@contextmanager
+def failure_announced(dataset: str) -> Iterator[None]:
+    """Emit `dataset.failed` when the block raises: a notification can hang on it (docs/orchestration.md)."""
+    try:
+        yield
+    except Exception as error:
+        emit_event(
+            event="dataset.failed",
+            resource={"prefect.resource.id": f"facefoundry.dataset.{dataset}", "prefect.resource.name": dataset},
+            payload={"dataset": dataset, "error": type(error).__name__, "reason": str(error)},
         )
-
-        with ProcessPoolTaskRunner(max_workers=workers or usable_cores(), initializer=end_with_parent) as runner:
-            futures = [runner.submit(build_shard, {"job": opened.job, "shard": shard}) for shard in missing]
-            outcomes = [*opened.finished.values(), *(future.result() for future in futures)]
-        build.check_bad(outcomes, n_slots=plan.n_slots, max_bad=max_bad, fail_on_first=on_bad == "fail")
-        published = build.publish_build(opened)
-
-    reach(Phase.EVENT, published.version)
-    report(published, outcomes)
-    announce(published, fingerprint=plan.fingerprint)
-    return summary(published)
+        raise
 
 
 def summary(published: build.Published) -> dict[str, object]:
@@ -91,7 +182,7 @@ def report(published: build.Published, outcomes: list[build.ShardOutcome]) -> No
     if readback:
         rows["landmarks read back (px)"] = f"mean {readback['mean']:.3f}, worst {readback['worst']:.3f}"
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    link = f"[contact sheet]({Path(published.contact_sheet).as_uri()})"
+    link = f"[contact sheet]({published.contact_sheet.as_uri()})"
     create_markdown_artifact(
         f"# {published.dataset} {published.version}\n\n| | |\n|---|---|\n{table}\n\n{link}\n",
         key=f"{published.dataset}-summary",

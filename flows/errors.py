@@ -15,3 +15,15 @@ class WorkerDied(RuntimeError):
 
 class ShardsDamaged(RuntimeError):
     """Finished shards were found damaged on disk before publishing; they have been forgotten and can be made again."""
+
+
+class OtherVersions(RuntimeError):
+    """A worker on another machine has other versions of what decides the bytes."""
+
+
+class NoServer(RuntimeError):
+    """No Prefect server answers, or it does not let us in."""
+
+
+class NotDeployed(RuntimeError):
+    """A deployment did not arrive at the server as its file says."""

@@ -1,5 +1,6 @@
 """A few pictures fitted at once, without a data set: each becomes a fit file, a picture and a ``.mat``."""
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from flows.config import FitsConfig
 from flows.face_fits import Face, FitRecipe, FittedFace, fit_file, landmarks_of_68
 from storage.annotations import write_annotation
 from storage.bad_sample import BadSample, Rejected
-from storage.detector import LICENCE, LandmarkDetector, find_weights
+from storage.detector import LICENCE, LandmarkDetector, NoDetector, find_weights
 from storage.fit_files import SUFFIX, FitFile, write_fit_file
 from storage.folder_walk import composed, split_suffix
 from storage.images import MAX_IMAGE_FILE_BYTES, decode_photograph
@@ -61,6 +62,9 @@ def fit_images(
 
     Raises ValueError for two images of one name and for landmarks that belong to none of them, NoDetector, OSError.
     """
+    for image in images:
+        if not image.exists():  # before anybody looks for its landmarks
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(image))
     names = [split_suffix(image.name)[0] for image in images]
     _refuse_doubles(names)
     folder = Path(out)
@@ -148,10 +152,17 @@ def _found(
                 continue
             if recipe.scheme.name != "ibug-68":
                 raise ValueError(f"there are no landmarks beside {image}, and the detector knows ibug-68 alone")
-            detector = detector or LandmarkDetector(find_weights(weights))
+            detector = detector or _detector(image, weights)
             yield _Found(image, name, detector.detect(decode_photograph(_read_image(image))), origin)
         except BadSample as bad:
             yield _Found(image, name, bad, origin)
+
+
+def _detector(image: Path, weights: str | os.PathLike[str] | None) -> LandmarkDetector:
+    try:
+        return LandmarkDetector(find_weights(weights))
+    except NoDetector as none:
+        raise NoDetector(f"{image}: {none}") from None
 
 
 def _origin(file: Path) -> Origin:

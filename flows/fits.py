@@ -26,18 +26,18 @@ from flows.build import (
     Job,
     Published,
     ShardOutcome,
-    mat_reader,
     model_at_hand,
     publish_with,
     read_planned,
-    sample_source,
 )
 from flows.config import FITS_RECIPE_VERSION, FitsConfig
 from flows.errors import ShardsDamaged, SourceChanged, TooManyBad
 from flows.face_fits import Face, FitRecipe, FittedFace, landmarks_of_68
 from flows.fit_pictures import contact_sheet_of_fits
 from flows.local import ProgressMaker, in_workers, make_shards
+from flows.posmaps import mat_reader
 from flows.progress import silent_for
+from flows.recipe import drawn_sample
 from geometry.camera import ScaledOrthographicCamera
 from geometry.landmarks import landmark_scheme
 from geometry.models import load_model
@@ -46,8 +46,10 @@ from geometry.rotation import rotation_from_euler
 from render.preview import encode_png
 from storage.annotations import write_annotation
 from storage.bad_sample import BadSample
+from storage.card import card_objects
 from storage.dataset import ShardedDataset, open_dataset
 from storage.detector import LICENCE, LandmarkDetector, Weights, find_weights
+from storage.drawn_folder import DRAWN_LICENCE, drawn_record
 from storage.fit_files import FOLDER_MARKER
 from storage.fit_targets import fits_schema
 from storage.folder_walk import composed
@@ -233,7 +235,7 @@ def sample_photographs(out: Path) -> Path:
     from storage.sample_photographs import write_sample_photographs
 
     folder = out / _SOURCES_FOLDER / "photographs"
-    write_sample_photographs(folder, sample_source(out))
+    write_sample_photographs(folder, drawn_sample(out))
     return folder
 
 
@@ -261,11 +263,8 @@ def planned_faces(listing: PhotographSource) -> list[PlannedFace]:
 def _source_info(
     listing: PhotographSource, faces: Sequence[PlannedFace], listed: list, details: Mapping[str, object]
 ) -> SourceInfo:
-    from storage.synthetic import MARKER_NAME
-
     origins = Counter(face.origin for face in faces if face.bad is None)
-    is_sample = (listing.root / MARKER_NAME).is_file()
-    licence = "CC0-1.0 (drawn from the built-in model)" if is_sample else "the source's own terms apply"
+    licence = DRAWN_LICENCE if drawn_record(listing.root) else "the source's own terms apply"
     if origins["detector"]:
         licence = f"{licence}; {origins['detector']} faces without landmarks of their own: {LICENCE}"
     return SourceInfo(
@@ -417,7 +416,10 @@ def _publish_new(version: Store, job: Job) -> None:
     draft = draft_manifest(version, job.plan, statistics=statistics)
     if not draft.n_samples:
         raise TooManyBad(f"none of the {job.plan.n_slots} faces can be used, so there is nothing to publish")
-    version.put(CONTACT_SHEET_KEY, _contact_sheet(ShardedDataset(job.folder, draft), load_model(job.model)))
+    dataset = ShardedDataset(version, draft)
+    sheet = _contact_sheet(dataset, load_model(job.model))
+    for key, data in {CONTACT_SHEET_KEY: sheet, **card_objects(dataset, sheet)}.items():
+        version.put(key, data)
     publish(version, draft)
 
 

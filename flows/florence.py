@@ -81,7 +81,6 @@ def florence_here(
         raise ValueError(f"pictures of {size_px} pixels a side: 64 to 4096 are possible")
     poses = florence_poses(yaw_step_deg=yaw_step_deg)
     subjects = _subjects(meshes, people)
-    job.out.mkdir(parents=True, exist_ok=True)
     for _ in in_workers(render_subject, [(job, subject) for subject in subjects], workers):
         pass
     protocol = f"Florence: pitch -15, 20, 25 degrees, yaw -80 to 80 in steps of {yaw_step_deg:g}"

@@ -2,14 +2,15 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TypeVar
 
 from flows.build import Build, Published, ShardOutcome, build_shard, check_bad, opened_build, publish_build
-from flows.config import PosmapConfig
+from flows.config import BuildConfig
 from flows.errors import ShardsDamaged, WorkerDied
 from flows.progress import Report, silent_for
 from storage.processes import end_with_parent
@@ -19,26 +20,36 @@ ProgressMaker = Callable[[int], AbstractContextManager[Report]]
 
 
 def build_here(
-    config: PosmapConfig,
+    config: BuildConfig,
     *,
     source: str | os.PathLike[str] | None = None,
     model: str | Sequence[str] = "built-in",
     out: str | os.PathLike[str] = "datasets",
+    files: Mapping[str, str | os.PathLike[str]] | None = None,
     workers: int = 0,
     max_bad: float = 0.01,
     fail_on_first: bool = False,
     progress: ProgressMaker = silent_for,
+    scheduler: str | None = None,
 ) -> Published:
     """Build and publish a data set; `workers` processes (0: one for each core).
 
-    `progress(total)` is a context manager that gives the function to report to. Raises TooManyBad, AlreadyBuilding,
-    SourceChanged, WorkerDied; whatever ends a build, the shards that were finished are kept, and the next call goes on.
+    With `scheduler` (see :func:`flows.dask_workers.on_dask`) shards are made by Dask's workers. Source, model, out and
+    files as in :func:`flows.build.opened_build`. `progress(total)` is a context manager that gives the function to
+    report to. Raises TooManyBad, AlreadyBuilding, SourceChanged, WorkerDied; whatever ends a
+    build, the shards that were finished are kept, and the next call goes on.
     """
 
     def attempt() -> Published:
-        with opened_build(config, source=source, model=model, out=out) as build:
+        with opened_build(config, source=source, model=model, out=out, files=files) as build:
             make_shards(
-                build, build_shard, workers=workers, max_bad=max_bad, fail_on_first=fail_on_first, progress=progress
+                build,
+                build_shard,
+                workers=workers,
+                max_bad=max_bad,
+                fail_on_first=fail_on_first,
+                progress=progress,
+                scheduler=scheduler,
             )
             return publish_build(build)
 
@@ -56,6 +67,7 @@ def make_shards(
     max_bad: float,
     fail_on_first: bool,
     progress: ProgressMaker,
+    scheduler: str | None = None,
 ) -> list[ShardOutcome]:
     """Make every missing shard with ``make_shard(job, shard)``; the outcomes of all. Raises as :func:`build_here`."""
     outcomes = dict(build.finished)
@@ -68,7 +80,8 @@ def make_shards(
     if build.missing_shards:
         with progress(n_slots) as report:
             report(sum(len(build.job.plan.slots(shard)) for shard in outcomes))
-            for outcome in in_workers(make_shard, [(build.job, shard) for shard in build.missing_shards], workers):
+            calls = [(build.job, shard) for shard in build.missing_shards]
+            for outcome in workers_of(scheduler)(make_shard, calls, workers):
                 outcomes[outcome.shard] = outcome
                 report(len(build.job.plan.slots(outcome.shard)))
                 check()
@@ -78,6 +91,15 @@ def make_shards(
 def usable_cores() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def workers_of(scheduler: str | None) -> Callable[[Callable[..., T], Sequence[tuple], int], Iterator[T]]:
+    """:func:`in_workers`, or the same on Dask's workers where a scheduler is named."""
+    if scheduler is None:
+        return in_workers
+    from flows.dask_workers import on_dask  # here: needs the extra `cluster`
+
+    return partial(on_dask, scheduler=scheduler)
 
 
 def in_workers(work: Callable[..., T], calls: Sequence[tuple], workers: int) -> Iterator[T]:

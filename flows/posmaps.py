@@ -5,30 +5,51 @@ depth offset, atlas. Everything that pictures of one family share is evaluated o
 vertices are, and a map is an affine map of them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Float32, Float64, UInt8
 
-from flows.config import PosmapConfig
+from flows.augmented_copies import AugmentedCopies
+from flows.config import RECIPE_VERSION, PosmapConfig
+from flows.posmap_statistics import Collector, merged
+from flows.recipe import PlannedPicture, ReadFile, Recipe, Table
+from flows.targets.family import Ground, Layout, TargetFamily, family_named, with_families
+from flows.targets.scene import Scene, SceneFace, field_template, template_of_tables, template_tables
 from geometry.camera import apply_affine
-from geometry.landmarks import INNER
+from geometry.landmarks import INNER, MIRROR
+from geometry.mesh import Mesh
 from geometry.morphable_model import Coefficients, LinearRows, MorphableModel
 from geometry.rotation import euler_from_rotation, yaw_from_rotation
 from geometry.uv import UVAtlas
 from render.atlas_raster import AtlasRaster, TexelSampler
+from render.correspondence import FieldTemplate
 from render.crop import crop_from_landmarks, crop_from_landmarks_face3d, sample_seed, warp_image
 from render.landmark_texels import landmark_sampler
+from render.masks import face_mask, landmark_texels, weight_mask
 from render.position_map import crop_from_model, with_depth_offset
-from storage.annotations import IMAGE_HEIGHT, Annotation
+from render.zbuffer import RasterBuffers, rasterize
+from storage.annotations import IMAGE_HEIGHT, Annotation, annotations_from_variables
+from storage.augmentation_targets import augmentation_targets
 from storage.bad_sample import BadSample
+from storage.byte_codes import Jpeg
+from storage.face_targets import position_map_schema
+from storage.file_names import view_of_path
 from storage.images import decode_image
+from storage.mat_reader import MatReader
+from storage.schema import Schema
 
 FACES_PER_PRODUCT = 32
 """Faces in one matrix product. Cut by the plan alone, so that bytes do not depend on the number of workers."""
+
+PICTURES_PER_ZBUFFER = 16
+"""Samples that the z-buffer draws at once, one in each SIMD lane; a picture does not depend on its company."""
 
 COEFFICIENT_LIMIT = 15.0
 """In standard deviations; the largest in AFLW2000-3D are below 10, a file in other units has thousands."""
@@ -61,22 +82,166 @@ class PosmapSample:
     landmark_residual_px: float  # NaN where the file gives no landmarks of its own
     readback_error_px: Float64[np.ndarray, "68"]  # landmarks read from the map, against the landmarks
     yaw: float
+    photograph: bytes | None = None  # the source's file, where it is stored in the image's place
+    mirrored: bool = False
+    vertices_px: Float32[np.ndarray, "v 3"] | None = None  # for other families of targets; None: there are none
+    others: Mapping[str, object] = field(default_factory=dict)  # their targets, as they are stored
 
 
 @dataclass(frozen=True)
-class PosmapRecipe:
-    """The constant things: config, model and the atlas as a raster."""
+class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
+    """The constant things: config, model, the atlas as a raster, and other families of targets."""
+
+    config_type: ClassVar = PosmapConfig
+    version: ClassVar[int] = RECIPE_VERSION
 
     config: PosmapConfig
     model: MorphableModel
     raster: AtlasRaster
     sampler: TexelSampler  # of the 68 landmarks
+    families: tuple[TargetFamily, ...] = ()
+    template: FieldTemplate | None = None
+    atlas: UVAtlas | None = None  # where the recipe was planned
+    photograph_bytes: int | None = None  # of the longest file, where it was planned and files are stored
 
     @classmethod
     def of(cls, config: PosmapConfig, model: MorphableModel, atlas: UVAtlas) -> "PosmapRecipe":
         """Rasterise the atlas for this config. Raises ValueError when it does not cover a landmark."""
         raster = AtlasRaster(atlas, config.crop.size_px)
-        return cls(config, model, raster, landmark_sampler(model, raster, atlas.uv[model.landmark_vertices]))
+        sampler = landmark_sampler(model, raster, atlas.uv[model.landmark_vertices])
+        return cls(config, model, raster, sampler, atlas=atlas)
+
+    @classmethod
+    def planned(
+        cls,
+        config: PosmapConfig,
+        model: MorphableModel,
+        pictures: Sequence[PlannedPicture],
+        files: Mapping[str, Path],
+    ) -> "PosmapRecipe":
+        """The recipe with its atlas, and the template of fields where a family draws from one."""
+        if files and "parts" not in config.targets:
+            raise ValueError(f"a {', '.join(files)} belongs to the targets `parts`, which this build does not make")
+        atlas = choose_atlas(model, config)
+        kinds = other_families(config)
+        template = None
+        if any(kind.needs_template for kind in kinds):
+            template = field_template(model, atlas if config.field_atlas == "maps" else None)
+        ground = Ground(_layout(config), model, template)
+        families = tuple(kind.planned(ground, files) for kind in kinds)
+        recipe = replace(cls.of(config, model, atlas), families=families, template=template)
+        if config.images == "source":
+            recipe = replace(recipe, photograph_bytes=max(p.files[0].n_bytes for p in pictures if p.bad is None))
+        if recipe.augmented is not None:
+            recipe.augmented.check(model)
+        return recipe
+
+    @classmethod
+    def prepared(
+        cls, config: PosmapConfig, model: MorphableModel, pictures: Sequence[PlannedPicture], table: Table
+    ) -> "PosmapRecipe":
+        """The recipe from the tables."""
+        raster = AtlasRaster.from_tables(*(table(f"atlas_{part}") for part in ("corners", "weights", "covered")))
+        sampler = TexelSampler(*(table(f"landmark_{part}") for part in ("rows", "columns", "weights")))
+        kinds = other_families(config)
+        template = template_of_tables(table) if any(kind.needs_template for kind in kinds) else None
+        ground = Ground(_layout(config), model, template)
+        return cls(config, model, raster, sampler, tuple(kind.prepared(ground, table) for kind in kinds), template)
+
+    @property
+    def copies(self) -> int:
+        """Samples of each picture."""
+        return self.config.copies
+
+    def schema(self, *, source_id_bytes: int) -> Schema:
+        """The position map's schema, and what the other families add."""
+        schema = position_map_schema(
+            image_size=self.config.crop.size_px,
+            map_size=self.config.crop.size_px,
+            n_identity=self.model.n_identity,
+            n_expression=self.model.n_expression,
+            maps=self.config.maps if "posmap" in self.config.targets else None,
+            source_id_bytes=source_id_bytes,
+            jpeg_quality=self.config.jpeg_quality,
+            photograph_bytes=self.photograph_bytes,
+        )
+        if self.augmented is not None:
+            targets = (*schema.targets, *augmentation_targets(self.config.crop.size_px))
+            schema = Schema(targets=targets, derived=schema.derived)
+        return with_families(schema, self.families)
+
+    def tables(self) -> dict[str, np.ndarray]:
+        """The atlas and its masks, and what the other families have."""
+        if self.atlas is None:
+            raise ValueError("tables are the plan's: this recipe was prepared from them")
+        raster, atlas = self.raster, self.atlas
+        compat: Literal["prnet"] | None = "prnet" if self.config.compat == "face3d" else None
+        tables = {
+            "atlas_corners": raster.corners,
+            "atlas_weights": raster.weights,
+            "atlas_covered": raster.covered.astype(np.uint8),
+            "weight_mask": weight_mask(self.model, atlas, raster.size, raster=raster, compat=compat),
+            "face_mask": face_mask(self.model, raster).astype(np.uint8),
+            "landmark_rows": self.sampler.rows,
+            "landmark_columns": self.sampler.columns,
+            "landmark_weights": self.sampler.weights,
+            "landmark_texels": landmark_texels(self.model, atlas, raster),
+            "vertex_uv": atlas.uv,
+            "triangles": atlas.triangles,
+            **template_tables(self.template),
+        }
+        for family in self.families:
+            tables |= family.tables()
+        return tables
+
+    def read(self, pictures: Sequence[PlannedPicture], root: Path, read_file: ReadFile) -> list[Picture | BadSample]:
+        """The pictures' bytes and their annotations, parsed all at once in the child process."""
+        images, files = ([read_file(p.files[place]) for p in pictures] for place in (0, 1))
+        views = [view_of_path(root / p.files[1].name) for p in pictures]
+        answers = annotations_from_variables(mat_reader().read_many(files), views=views, compat=self.config.compat)
+        return [
+            answer if isinstance(answer, BadSample) else Picture(p.source_id, image, answer)
+            for p, image, answer in zip(pictures, images, answers, strict=True)
+        ]
+
+    def stored(self, sample: PosmapSample) -> dict[str, object]:
+        """The sample under the names of the schema."""
+        image = {"image": sample.image} if sample.photograph is None else {"photograph": sample.photograph}
+        stored = {
+            **image,
+            "landmarks_px": sample.landmarks_px,
+            "landmark_residual_px": np.float32(sample.landmark_residual_px),
+            "identity": sample.coefficients.identity.astype(np.float32),
+            "expression": sample.coefficients.expression.astype(np.float32),
+            "pose": sample.pose,
+            "crop_from_image": sample.crop_from_image,
+            "crop_from_model": sample.crop_from_model,
+            "z_offset_px": np.float64(sample.z_offset_px),
+            "mirrored": np.bool_(sample.mirrored),
+            "source_id": np.str_(sample.source_id),
+            "copy_index": np.int32(sample.copy_index),
+            "seed": np.int64(sample.seed),
+            **sample.others,
+        }
+        return stored if sample.position_map is None else {**stored, "position_map": sample.position_map}
+
+    def collector(self) -> Collector:
+        """Readback errors, residuals, poses, and what JPEGs lost."""
+        quality, size = self.config.jpeg_quality, self.config.crop.size_px
+        return Collector(None if quality is None else Jpeg(quality=quality, size_hw=(size, size)))
+
+    def merged(self, shards: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+        """The same of the whole data set."""
+        return merged(shards)
+
+    @cached_property
+    def augmented(self) -> AugmentedCopies | None:
+        """How copies are augmented; None: their crops are jittered."""
+        if self.config.augment is None:
+            return None
+        return AugmentedCopies(
+            self.config.augment, self.config.seed, self.config.crop.size_px, self.raster, self.sampler
+        )
 
     @cached_property
     def landmark_rows(self) -> LinearRows:
@@ -90,7 +255,41 @@ class PosmapRecipe:
 
     def make_samples(self, pictures: Iterable[Picture | BadSample]) -> Iterator[list[PosmapSample] | BadSample]:
         """The samples of each picture in order: one for each copy, or the reason why it cannot be used."""
-        checked = [picture if isinstance(picture, BadSample) else self._checked(picture) for picture in pictures]
+        made = self._crops(pictures)
+        if not self.families:
+            yield from made
+            return
+        while group := list(islice(made, max(1, PICTURES_PER_ZBUFFER // self.copies))):
+            yield from self._with_others(group)
+
+    def _with_others(self, made: list[list[PosmapSample] | BadSample]) -> Iterator[list[PosmapSample] | BadSample]:
+        """The samples with the other families' targets, from one z-buffer each, all drawn together."""
+        samples = [sample for picture in made if not isinstance(picture, BadSample) for sample in picture]
+        size_hw = _layout(self.config).size_hw
+        drawn = None
+        if samples and self.template is not None:
+            drawn = rasterize(np.stack([_drawable(s) for s in samples]), self.template.triangles, size_hw=size_hw)
+        place = 0
+        for picture in made:
+            if isinstance(picture, BadSample):
+                yield picture
+                continue
+            buffers = [None if drawn is None else drawn[place + k] for k in range(len(picture))]
+            place += len(picture)
+            try:
+                yield [self._with_families(*pair) for pair in zip(picture, buffers, strict=True)]
+            except BadSample as bad:
+                yield bad
+
+    def _with_families(self, sample: PosmapSample, buffers: RasterBuffers | None) -> PosmapSample:
+        scale = float(np.linalg.norm(sample.crop_from_model[0, :3]))
+        face = SceneFace(_drawable(sample), sample.landmarks_px.astype(np.float64), scale)
+        scene = Scene(_layout(self.config).size_hw, (face,), self.model, self.template, buffers=buffers)
+        others = {name: value for family in self.families for name, value in family.values(scene).items()}
+        return replace(sample, vertices_px=None, others={**sample.others, **others})
+
+    def _crops(self, pictures: Iterable[Picture | BadSample]) -> Iterator[list[PosmapSample] | BadSample]:
+        checked = [p if isinstance(p, BadSample) else checked_face(p, self.model) for p in pictures]
         faces = _Faces(self.model, [p.annotation.coefficients for p in checked if not isinstance(p, BadSample)])
         for picture in checked:
             if isinstance(picture, BadSample):
@@ -103,92 +302,171 @@ class PosmapRecipe:
             except BadSample as bad:
                 yield bad
 
-    def _checked(self, picture: Picture) -> Picture | BadSample:
-        """The picture, or why its numbers cannot be this model's."""
-        coefficients = picture.annotation.coefficients
-        try:
-            self.model.check(coefficients)
-        except ValueError as error:
-            return BadSample("param.count", str(error))
-        in_stddevs = coefficients.in_stddevs(self.model)
-        largest = max(np.abs(in_stddevs.identity).max(initial=0), np.abs(in_stddevs.expression).max(initial=0))
-        if not largest <= COEFFICIENT_LIMIT:
-            return BadSample(
-                "param.range",
-                f"a coefficient lies {largest:.3g} standard deviations from the mean, more than {COEFFICIENT_LIMIT:g}: "
-                f"the file is damaged or was made for another model than {self.model.name}",
-            )
-        return picture
-
     def _sample(
         self, picture: Picture, image: UInt8[np.ndarray, "h w 3"], vertices: Float32[np.ndarray, "v 3"], copy_index: int
     ) -> PosmapSample:
         config, annotation = self.config, picture.annotation
         landmarks = self.landmark_rows.positions(annotation.coefficients)
         in_image = annotation.camera.project(landmarks)
-        residual = self._landmark_residual(annotation, in_image, image.shape[:2])
+        residual = landmark_residual(
+            annotation.landmarks_px, in_image, size_hw=image.shape[:2], tolerance=config.landmark_tolerance
+        )
 
         seed = sample_seed(config.seed, picture.source_id, copy_index)
         cut = crop_from_landmarks_face3d if config.compat == "face3d" else crop_from_landmarks
         try:
-            crop = cut(in_image, config.crop, rng=np.random.default_rng(seed) if copy_index else None)
+            jittered = copy_index and self.augmented is None
+            crop = cut(in_image, config.crop, rng=np.random.default_rng(seed) if jittered else None)
         except ValueError as error:
             raise BadSample("landmarks.box", str(error)) from None
-        affine, offset = with_depth_offset(crop_from_model(annotation.camera, crop), vertices)
+        way, draw = crop, None
+        if self.augmented is not None:
+            draw = self.augmented.draw(picture.source_id, copy_index)
+            way = self.augmented.way(draw) @ crop
+        affine, offset = with_depth_offset(crop_from_model(annotation.camera, way), vertices)
         in_crop = apply_affine(affine, landmarks)
+        if way.is_mirrored:  # every point gets its new name, every texel the surface of the other side
+            in_crop, vertices = in_crop[MIRROR], vertices[self.model.mirror]
 
         position_map = None
-        if config.maps == "materialized":
+        if config.maps != "parametric" and "posmap" in config.targets:
             position_map = self.raster.apply(vertices, affine)
             read = self.sampler.read(position_map)
         else:
             read = apply_affine(affine, (self._readback @ vertices).astype(np.float64))
+        others: dict[str, object] = {}
+        if self.augmented is None or draw is None:
+            cropped = warp_image(image, crop, size_px=config.crop.size_px)
+        else:
+            xyz = position_map
+            if xyz is None and self.augmented.needs_map(draw):
+                xyz = self.raster.apply(vertices, affine)
+            cropped, occluded = self.augmented.picture(image, crop, draw, copy_index=copy_index, xyz=xyz)
+            others = self.augmented.stored(draw, occluded)
         camera = annotation.camera
         pitch, yaw, roll = (float(angle) for angle in euler_from_rotation(camera.rotation))
         return PosmapSample(
             source_id=picture.source_id,
             copy_index=copy_index,
             seed=seed,
-            image=warp_image(image, crop, size_px=config.crop.size_px),
+            image=cropped,
+            photograph=picture.image_bytes if config.images == "source" else None,
             position_map=position_map,
             landmarks_px=in_crop.astype(np.float32),
             coefficients=annotation.coefficients,
             pose=np.array([pitch, yaw, roll, *camera.translation_px, camera.scale]),
-            crop_from_image=crop.matrix,
+            crop_from_image=way.matrix,
             crop_from_model=affine,
             z_offset_px=offset,
             landmark_residual_px=residual,
             readback_error_px=np.linalg.norm(read - in_crop, axis=-1),
-            yaw=float(yaw_from_rotation(camera.rotation)),
+            yaw=float(yaw_from_rotation(camera.rotation)) * (-1 if way.is_mirrored else 1),
+            mirrored=way.is_mirrored,
+            others=others,
+            vertices_px=apply_affine(affine, vertices) if self.families else None,
         )
 
-    def _landmark_residual(
-        self, annotation: Annotation, projected: Float[np.ndarray, "68 3"], size_hw: Sequence[int]
-    ) -> float:
-        """Mean distance of the file's inner landmarks from the projected model; NaN where the file has none of its own.
 
-        The jaw is left out: the annotators' contour slides with pose, the model's vertices do not.
-        """
-        low, high = projected[:, :2].min(axis=0), projected[:, :2].max(axis=0)
-        if not (np.isfinite(projected).all() and (low < (size_hw[1], size_hw[0])).all() and (high > 0).all()):
-            raise BadSample(
-                "landmarks.outside",
-                f"the projected face spans x {low[0]:.0f}…{high[0]:.0f}, y {low[1]:.0f}…{high[1]:.0f} px, "
-                f"outside the {size_hw[1]} × {size_hw[0]} picture: pose and picture do not belong together",
-            )
-        stored = annotation.landmarks_px[INNER, :2]
-        known = np.isfinite(stored).all(axis=1)
-        if not known.any():
-            return float("nan")
-        residual = float(np.linalg.norm(projected[INNER, :2] - stored, axis=1)[known].mean())
-        limit = self.config.landmark_tolerance * float(np.sqrt(np.prod(high - low)))
-        if residual > limit:
-            raise BadSample(
-                "landmarks.disagree",
-                f"the file's inner landmarks lie {residual:.1f} px from the projected model on average, more than the "
-                f"{limit:.1f} px that landmark_tolerance allows: parameters of another model, or of another picture",
-            )
-        return residual
+def _drawable(sample: PosmapSample) -> Float32[np.ndarray, "v 3"]:
+    """The vertices of a sample that was made for other families too."""
+    if sample.vertices_px is None:
+        raise ValueError(f"{sample.source_id} was made without its vertices, and other families of targets need them")
+    return sample.vertices_px
+
+
+def checked_face(picture: Picture, model: MorphableModel) -> Picture | BadSample:
+    """The picture, or why its numbers cannot be this model's."""
+    try:
+        check_coefficients(picture.annotation.coefficients, model)
+    except BadSample as bad:
+        return bad
+    return picture
+
+
+def check_coefficients(coefficients: Coefficients, model: MorphableModel) -> None:
+    """Raise BadSample when these numbers cannot be this model's."""
+    try:
+        model.check(coefficients)
+    except ValueError as error:
+        raise BadSample("param.count", str(error)) from None
+    in_stddevs = coefficients.in_stddevs(model)
+    largest = max(np.abs(in_stddevs.identity).max(initial=0), np.abs(in_stddevs.expression).max(initial=0))
+    if not largest <= COEFFICIENT_LIMIT:
+        raise BadSample(
+            "param.range",
+            f"a coefficient lies {largest:.3g} standard deviations from the mean, more than {COEFFICIENT_LIMIT:g}: "
+            f"the file is damaged or was made for another model than {model.name}",
+        )
+
+
+def landmark_residual(
+    stored_px: Float[np.ndarray, "68 3"],
+    projected: Float[np.ndarray, "68 3"],
+    *,
+    size_hw: Sequence[int],
+    tolerance: float,
+) -> float:
+    """Mean distance of the file's inner landmarks from the projected model; NaN where the file has none of its own.
+
+    The jaw is left out: the annotators' contour slides with pose, the model's vertices do not. Raises BadSample for a
+    face outside the picture, and for landmarks more than `tolerance` of the face's box away.
+    """
+    low, high = projected[:, :2].min(axis=0), projected[:, :2].max(axis=0)
+    if not (np.isfinite(projected).all() and (low < (size_hw[1], size_hw[0])).all() and (high > 0).all()):
+        raise BadSample(
+            "landmarks.outside",
+            f"the projected face spans x {low[0]:.0f}…{high[0]:.0f}, y {low[1]:.0f}…{high[1]:.0f} px, "
+            f"outside the {size_hw[1]} × {size_hw[0]} picture: pose and picture do not belong together",
+        )
+    stored = stored_px[INNER, :2]
+    known = np.isfinite(stored).all(axis=1)
+    if not known.any():
+        return float("nan")
+    residual = float(np.linalg.norm(projected[INNER, :2] - stored, axis=1)[known].mean())
+    limit = tolerance * float(np.sqrt(np.prod(high - low)))
+    if residual > limit:
+        raise BadSample(
+            "landmarks.disagree",
+            f"the file's inner landmarks lie {residual:.1f} px from the projected model on average, more than the "
+            f"{limit:.1f} px that landmark_tolerance allows: parameters of another model, or of another picture",
+        )
+    return residual
+
+
+def choose_atlas(model: MorphableModel, config: PosmapConfig) -> UVAtlas:
+    """The model's own atlas, or a conformal Tutte map on the square (as PRNet's BFM_UV), closed at mouth and eyes."""
+    if config.atlas == "own" and model.uv is None:
+        raise ValueError(
+            f"{model.name} brings no UV atlas of its own; give BFM_UV.mat beside it, or choose --atlas tutte"
+        )
+    if config.atlas != "tutte" and model.uv is not None:
+        return own_atlas(model)
+    from geometry.unwrap import tutte
+
+    mesh = Mesh(model.mean_shape.astype(np.float64), model.triangles)
+    return tutte(mesh)
+
+
+def own_atlas(model: MorphableModel) -> UVAtlas:
+    """The atlas that the model brings. Raises ValueError where it brings none."""
+    if model.uv is None:
+        raise ValueError(f"{model.name} brings no UV atlas of its own; give BFM_UV.mat beside it")
+    return UVAtlas(model.uv.astype(np.float64), np.concatenate([model.triangles, model.closing_triangles]))
+
+
+def other_families(config: PosmapConfig) -> list[type[TargetFamily]]:
+    """The families of a config beside the position maps."""
+    return [family_named(name) for name in config.targets if name != "posmap"]
+
+
+def _layout(config: PosmapConfig) -> Layout:
+    return Layout((config.crop.size_px, config.crop.size_px))
+
+
+@lru_cache(maxsize=1)
+def mat_reader() -> MatReader:
+    """This process's own child that opens MATLAB files."""
+    return MatReader()
 
 
 class _Faces:

@@ -32,6 +32,7 @@ from flows.face_profiles import (
 from flows.local import ProgressMaker, in_workers, usable_cores
 from flows.progress import silent_for
 from storage.bad_sample import BadSample, Rejected
+from storage.drawn_folder import DRAWN_LICENCE, drawn_record
 from storage.fit_files import FOLDER_MARKER
 from storage.jpeg import write_atomically
 from storage.manifest import digest_of
@@ -209,14 +210,12 @@ def _refuse_more_than_max(config: ProfilesConfig) -> None:
 
 def _terms(root: Path) -> dict[str, object]:
     """What the source's landmarks came with goes on."""
-    from storage.synthetic import MARKER_NAME
-
     if (root / FOLDER_MARKER).is_file():
         fits = json.loads((root / FOLDER_MARKER).read_text())
         kept = {key: fits[key] for key in ("licence", "landmark_origins") if key in fits}
         return {"licence": "the source's own terms apply", **kept}
-    if (root / MARKER_NAME).is_file():
-        return {"licence": "CC0-1.0 (drawn from the built-in model)"}
+    if drawn_record(root):
+        return {"licence": DRAWN_LICENCE}
     return {"licence": "the source's own terms apply"}
 
 

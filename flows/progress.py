@@ -1,6 +1,8 @@
 """Live progress: a bar with rate and time left on a terminal, a plain line now and then in a pipe."""
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,28 @@ def silent(n: int) -> None:
 def silent_for(total: int) -> Iterator[Report]:
     """Progress that nobody sees."""
     yield silent
+
+
+@contextmanager
+def told_once() -> Iterator[Callable[[], bool]]:
+    """A function that says whether Ctrl-C was pressed within the block; a second one ends the program as usual.
+
+    The first lets a training write its checkpoint. Off the main thread, where Python hears no signals, nothing changes.
+    """
+    heard = threading.Event()
+
+    def hear(number: int, frame: object) -> None:
+        heard.set()
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield heard.is_set
+        return
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield heard.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Unwrap a model's mean face or a mesh file and write everything about the result into a folder."""
 
+import csv
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from geometry.atlas_files import save_atlas, save_bfm_uv
 from geometry.atlas_report import AtlasReport, report_atlas
@@ -16,12 +19,15 @@ from geometry.mesh import Mesh
 from geometry.mesh_files import SUFFIXES, Unit, load_mesh
 from geometry.models import load_model
 from geometry.optimal_cylinder import optimal_cylindrical_map
-from geometry.unwrap import Boundary, InnerLoops, Weights, tutte_map
+from geometry.unwrap import Boundary, InnerLoops, Weights, outer_loop, tutte_map
 from geometry.uv import UVAtlas
 from render.checkerboard import checkerboard_sheet
 from render.preview import encode_png
 
 Method = Literal["tutte", "cylindrical", "optimal"]
+
+BOUNDARIES: dict[str, Boundary] = {"square": "square", "circle": "circle", "natural": "natural"}
+"""The borders that have a name."""
 
 ATLAS, BFM_UV, PICTURE, REPORT = "atlas.npz", "BFM_UV.mat", "checkerboard.png", "report.json"
 
@@ -65,13 +71,49 @@ def read_surface(
     return Surface(model.name, mesh, model.closing_triangles, everything, ())
 
 
+def boundary_positions(table: Path, surface: Surface) -> Float[np.ndarray, "l 2"]:
+    """Where the border's vertices go, from a CSV file with the columns vertex, u, v: one for each of `outer_loop`.
+
+    Vertices have their numbers of the file that the surface came from, counted from 0. Others than the border's may be
+    there too, and mean nothing. Raises ValueError, with the line, for what is no such table, and for vertices that
+    are missing or there twice.
+    """
+    rows = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig")))
+    if not {"vertex", "u", "v"} <= set(rows.fieldnames or ()):
+        raise ValueError(f"{table.name}: the first line names the columns vertex, u and v; it is {rows.fieldnames}")
+    places: dict[int, tuple[float, float]] = {}
+    for row in rows:
+        try:
+            vertex, place = int(row["vertex"]), (float(row["u"]), float(row["v"]))
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{table.name}, line {rows.line_num}: {row} is not a vertex's number with u and v"
+            ) from None
+        if vertex in places:
+            raise ValueError(f"{table.name}, line {rows.line_num}: vertex {vertex} is there twice")
+        places[vertex] = place
+    border = surface.file_vertices[outer_loop(surface.mesh)].tolist()
+    missing = [vertex for vertex in border if vertex not in places]
+    if missing:
+        raise ValueError(
+            f"{table.name} says nothing of vertex {missing[0]} ({len(missing)} of the border's {len(border)} are "
+            "missing); vertices are counted from 0, as in the mesh file"
+        )
+    return np.array([places[vertex] for vertex in border])
+
+
 def default_folder(surface: Surface, method: Method) -> Path:
     """Where an unwrap goes when nobody says where."""
     return Path("unwraps") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', surface.name).strip('-')}-{method}"
 
 
 def unwrap(
-    surface: Surface, *, method: Method, weights: Weights, boundary: Boundary, inner_loops: InnerLoops
+    surface: Surface,
+    *,
+    method: Method,
+    weights: Weights,
+    boundary: Boundary | Float[np.ndarray, "l 2"],
+    inner_loops: InnerLoops,
 ) -> tuple[UVAtlas, tuple[str, ...]]:
     """The atlas and what there is to say about how it came about; folds are told, not refused."""
     if method == "cylindrical":
@@ -99,17 +141,21 @@ def write_unwrap(
     *,
     method: Method = "tutte",
     weights: Weights = "conformal",
-    boundary: Boundary = "square",
+    boundary: Boundary | Path = "square",
     inner_loops: InnerLoops = "fill",
     size: int = 256,
 ) -> Unwrapped:
-    """Write the atlas (`atlas.npz`, `BFM_UV.mat`), `checkerboard.png` and `report.json` into the folder `out`."""
-    atlas, notes = unwrap(surface, method=method, weights=weights, boundary=boundary, inner_loops=inner_loops)
+    """Write the atlas (`atlas.npz`, `BFM_UV.mat`), `checkerboard.png` and `report.json` into the folder `out`.
+
+    A path as `boundary` is the table of :func:`boundary_positions`.
+    """
+    border = boundary_positions(boundary, surface) if isinstance(boundary, Path) else boundary
+    atlas, notes = unwrap(surface, method=method, weights=weights, boundary=border, inner_loops=inner_loops)
     report = report_atlas(atlas, surface.mesh, size=size)
     sentences = (*surface.notes, *notes, *report.sentences())
     how: dict[str, str] = {"method": method}
     if method == "tutte":
-        how |= {"weights": weights, "boundary": boundary, "inner_loops": inner_loops}
+        how |= {"weights": weights, "boundary": str(boundary), "inner_loops": inner_loops}
     out.mkdir(parents=True, exist_ok=True)
     save_atlas(out / ATLAS, atlas, surface.mesh, file_vertices=surface.file_vertices)
     save_bfm_uv(out / BFM_UV, atlas)

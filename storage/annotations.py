@@ -43,6 +43,8 @@ SIDECAR_NAME = "model.json"
 
 MIN_SCALE_PX_PER_UM, MAX_SCALE_PX_PER_UM = 5e-5, 5e-2
 """A head of 200 mm is then 10 to 10,000 pixels high. The sign is free: one real fit is negative."""
+FARTHEST_PX = 1e6
+"""From the picture's corner, along each axis: beyond it single precision tells no sixteenth of a pixel apart, z included."""
 
 _SHIFT_PX: dict[Compat | None, tuple[float, float]] = {None: (0.0, 0.0), "face3d": (1.0, -1.0)}
 """face3d's recipe keeps X as it is stored and takes y = h − 1 − Y: the true pixels, shifted."""
@@ -104,10 +106,14 @@ def annotations_from_variables(
     answers: Sequence[Variables | BadSample],
     *,
     views: Sequence[ViewName],
-    image_height: int = IMAGE_HEIGHT,
+    image_height: int | Sequence[int] = IMAGE_HEIGHT,
     compat: Compat | None = None,
 ) -> list[Annotation | BadSample]:
-    """The meaning of many files' variables, in order; `views` are what their names say. Bad ones stay values."""
+    """The meaning of many files' variables, in order; `views` are what their names say. Bad ones stay values.
+
+    `image_height` is that of the picture beside each file, or of all of them.
+    """
+    heights = [image_height] * len(answers) if isinstance(image_height, int) else image_height
     poses = np.zeros((len(answers), 7))
     checked: list[Variables | BadSample] = list(answers)
     for place, answer in enumerate(answers):
@@ -119,12 +125,12 @@ def annotations_from_variables(
     rotations = rotation_from_euler(*poses[:, :3].T)  # once for all: it costs as much for one as for a hundred
 
     results: list[Annotation | BadSample] = []
-    for answer, view, pose, rotation in zip(checked, views, poses, rotations, strict=True):
+    for answer, view, pose, rotation, height in zip(checked, views, poses, rotations, heights, strict=True):
         if isinstance(answer, BadSample):
             results.append(answer)
             continue
         try:
-            results.append(_annotation(answer, view, pose, rotation, image_height, compat))
+            results.append(_annotation(answer, view, pose, rotation, height, compat))
         except BadSample as bad:
             results.append(bad)
     return results
@@ -137,6 +143,12 @@ def _pose(variables: Variables) -> Float[np.ndarray, "7"]:
             "param.range",
             f"Pose_Para's scale is {pose[6]:g} pixels per micrometre, which is no face (about 0.001; at most "
             f"{MAX_SCALE_PX_PER_UM:g}, at least {MIN_SCALE_PX_PER_UM:g}): its values are in other units, or damaged",
+        )
+    if not np.abs(pose[3:6]).max() <= FARTHEST_PX:
+        raise BadSample(
+            "param.range",
+            f"Pose_Para's translation is ({pose[3]:g}, {pose[4]:g}, {pose[5]:g}) px, more than {FARTHEST_PX:g} px away: "
+            "its values are in other units, or damaged",
         )
     return pose
 
@@ -285,10 +297,11 @@ def write_annotation(
         check_sidecar(path.parent, model)
     else:
         _write_atomically(path.parent / SIDECAR_NAME, _sidecar_text(model).encode())
-    _write_atomically(path, _mat_bytes(variables))
+    _write_atomically(path, mat_bytes(variables))
 
 
-def _mat_bytes(variables: Mapping[str, np.ndarray]) -> bytes:
+def mat_bytes(variables: Mapping[str, np.ndarray]) -> bytes:
+    """A MATLAB file of these variables: equal content, equal bytes."""
     import scipy.io  # on first use: reading needs none of it
 
     stream = io.BytesIO()

@@ -4,14 +4,34 @@ The marker holds the description of what is drawn, word for word. While the fold
 ``<kind>.unfinished.json``; when everything is there, ``<kind>.json``.
 """
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.jpeg import write_atomically
 
+DRAWN_LICENCE = "CC0-1.0 (drawn from the built-in model)"
+
+_DRAWN_FROM_SEEDS = {"sample": "seed", "people": "model_fingerprint"}  # kind: a field that its description has
 _MOST_NAMED = 3
 """Differences of two descriptions that are named."""
+
+
+def drawn_record(folder: Path) -> dict[str, object]:
+    """The description of a folder of pictures that were drawn here, under its kind (sample, people); else nothing.
+
+    Who is on such pictures is invented, so that :data:`DRAWN_LICENCE` holds for them. Another program's file of that name
+    makes no claim.
+    """
+    for kind, field in _DRAWN_FROM_SEEDS.items():
+        try:
+            record = json.loads((folder / f"{kind}.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            continue
+        if isinstance(record, dict) and field in record:
+            return {kind: record}
+    return {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from typing import BinaryIO, NamedTuple
 
 KNOWN_NAMES = frozenset(
     ("pt2d", "pt3d_68", "roi", "Pose_Para", "Shape_Para", "Exp_Para", "Tex_Para", "Illum_Para", "Color_Para")
+    + ("pts_2d", "pts_3d")  # the release's landmark files (storage.contour_landmarks)
 )
 MAX_FILE_BYTES = 4 << 20
 """A real file has about 4 kB; one with all of its arrays uncompressed about 8."""

@@ -31,6 +31,7 @@ ATTEMPTS = 6
 _CALLS = 3
 """How often obstore is called again after all its own retries."""
 
+_NO_BUCKET = "NoSuchBucket"
 _SHA256, _TOKEN = "facefoundry-sha256", "facefoundry-token"
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
@@ -217,22 +218,33 @@ class ObjectStore(Store):
         try:
             return act(self._s3())
         except FileNotFoundError as error:
-            no_bucket = "NoSuchBucket" in str(error)
-            if "absent" in answers and not no_bucket:
+            if "absent" in answers and _NO_BUCKET not in str(error):
                 return answers["absent"]
-            failure = (ObjectStoreFailed if no_bucket else _NoAnswer)(f"{self.url}/{key}: {_sentence(error)}")
+            failure = self._failure(key, error)
         except (told.AlreadyExistsError, told.PreconditionError) as error:
             if "taken" in answers:
                 return answers["taken"]
             failure = ObjectStoreFailed(f"{self.url}/{key}: {_sentence(error)}")
-        except (told.PermissionDeniedError, told.UnauthenticatedError) as error:
-            failure = ObjectStoreFailed(
-                f"{self.url}/{key} may not be used with these credentials ({_sentence(error)}): look at "
+        except told.BaseError as error:
+            failure = self._failure(key, error)
+        raise failure from None  # obstore's own text repeats the request, signature and all
+
+    def _failure(self, key: str, error: BaseException) -> ObjectStoreFailed:
+        """What no repetition mends, and :class:`_NoAnswer` for the rest. A listing's errors have no class of their own."""
+        from obstore import exceptions as told
+
+        sentence = _sentence(error)
+        if _NO_BUCKET in sentence:
+            return ObjectStoreFailed(
+                f"{self.url}/{key}: {sentence}; make the bucket, or look at its name, AWS_REGION and AWS_ENDPOINT_URL"
+            )
+        denied = isinstance(error, told.PermissionDeniedError | told.UnauthenticatedError)
+        if denied or re.search(r"answered 40[13]\b", sentence):
+            return ObjectStoreFailed(
+                f"{self.url}/{key} may not be used with these credentials ({sentence}): look at "
                 "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL, and at the bucket's policy"
             )
-        except told.BaseError as error:
-            failure = _NoAnswer(f"{self.url}/{key}: {_sentence(error)}; the same command goes on where it stopped")
-        raise failure from None  # obstore's own text repeats the request, signature and all
+        return _NoAnswer(f"{self.url}/{key}: {sentence}; the same command goes on where it stopped")
 
     def _s3(self) -> Any:
         with self._lock:

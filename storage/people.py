@@ -148,6 +148,7 @@ def write_people_folder(
     for split, members in parts.items():
         if members:
             (drawn.path / split).mkdir(exist_ok=True)
+            write_atomically(drawn.path / split / drawn.marker_name, drawn.text.encode())  # it may go its own way
     write_atomically(drawn.path / "split.json", (json.dumps(parts, indent=2) + "\n").encode())
     for done, _ in enumerate(_write_all(drawn.path, plan, workers), start=1):
         progress(done, plan.n_people)

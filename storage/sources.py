@@ -4,6 +4,10 @@ A folder is 300W-LP (AFW, HELEN, LFPW, IBUG and their ``_Flip`` twins, at any de
 or AFLW2000-3D (``image00002.jpg`` and so on). A sample is a picture and the ``.mat`` of the same stem beside it. What
 cannot be one is listed with its reason and stops nothing; what has nothing to do with samples is not mentioned.
 
+A photograph of several people (``several_faces=True``) has an annotation for each: ``NAME.mat``, ``NAME.1.mat``,
+``NAME.2.mat`` …, and may have the boxes of all faces that a detector saw, in ``NAME.faces.json`` or ``NAME.faces.csv``
+(:mod:`storage.face_boxes`).
+
 Names: a sample's id is its path from the root, with ``/``, without suffix, in Unicode's composed form (NFC), so that
 the same set has the same ids whichever system unpacked it. Names that differ in case or composition alone would be one
 file on other systems: the first in code-point order is taken, the others are listed. Of two pictures of one stem,
@@ -39,6 +43,8 @@ from storage.regular_files import read_regular_file
 
 SUBSETS = ("AFW", "HELEN", "LFPW", "IBUG")
 _IGNORED_FOLDERS = frozenset(("landmarks", "code", "__macosx"))
+_BOXES, _BOX_SUFFIXES = ".faces", ("csv", "json")
+_FURTHER_FACE = re.compile(r"(?P<stem>.+)\.(?P<number>\d{1,3})", re.ASCII)
 _AFLW2000_STEM = re.compile(r"image\d{5}", re.ASCII)
 
 
@@ -60,6 +66,13 @@ class SourceItem:
     is_flip: bool
     k: int
     subset: str
+    other_names: tuple[str, ...] = ()
+    """Of a photograph of several people: the annotations of the others, then the boxes of detected faces."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of its files, the picture first, its annotation second."""
+        return tuple(self.folder / name for name in (self.image_name, self.annotation_name, *self.other_names))
 
     @property
     def image_path(self) -> Path:
@@ -79,6 +92,10 @@ class SourceItem:
         """The annotation's bytes, likewise."""
         return read_regular_file(self.annotation_path, limit_bytes=MAX_FILE_BYTES)
 
+    def read_others(self) -> list[bytes]:
+        """The other files' bytes, likewise."""
+        return [read_regular_file(self.folder / name, limit_bytes=MAX_FILE_BYTES) for name in self.other_names]
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -92,21 +109,34 @@ class Source:
 
     def check_model(self, model: MorphableModel) -> None:
         """Raise ValueError when a folder of this source says that its coefficients belong to another model."""
-        for folder in self.sidecar_folders:
-            check_sidecar(folder, model)
+        check_sidecars(self.sidecar_folders, model)
+
+
+def check_sidecars(folders: Sequence[Path], model: MorphableModel) -> None:
+    """Raise ValueError when one of these folders says that its coefficients belong to another model."""
+    for folder in folders:
+        check_sidecar(folder, model)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFingerprint:
-    """The sha256 of a sample's two files, in hexadecimal."""
+    """The sha256 of a sample's files, in hexadecimal."""
 
     image_sha256: str
     annotation_sha256: str
+    other_sha256: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> tuple[str, ...]:
+        """Those of :attr:`SourceItem.paths`, in that order."""
+        return (self.image_sha256, self.annotation_sha256, *self.other_sha256)
 
 
-def open_source(path: str | os.PathLike[str]) -> Source:
+def open_source(path: str | os.PathLike[str], *, several_faces: bool = False) -> Source:
     """List a folder of 300W-LP or AFLW2000-3D (or one written in 300W-LP's layout).
 
+    With `several_faces` a photograph's further annotations and boxes belong to it (:attr:`SourceItem.other_names`);
+    without, they are annotations without a picture.
     Raises FileNotFoundError or NotADirectoryError when there is no such folder, ValueError when it holds no sample or
     both kinds.
     """
@@ -117,10 +147,9 @@ def open_source(path: str | os.PathLike[str]) -> Source:
         )
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder; unpack the archive and give the folder")
-    listing = _Listing()
-    for folder in walk_folders(
-        root, suffixes=(*IMAGE_SUFFIXES, "mat"), reject=listing.reject, passed_over=_IGNORED_FOLDERS
-    ):
+    listing = _Listing(several_faces)
+    suffixes = (*IMAGE_SUFFIXES, "mat", *(_BOX_SUFFIXES if several_faces else ()))
+    for folder in walk_folders(root, suffixes=suffixes, reject=listing.reject, passed_over=_IGNORED_FOLDERS):
         listing.take(folder)
     items = _without_doubles(listing)
     rejected = tuple(sorted(listing.rejected, key=lambda r: (r.source_id, r.code, r.reason)))
@@ -135,7 +164,7 @@ def open_source(path: str | os.PathLike[str]) -> Source:
 
 
 def fingerprint_sources(items: Sequence[SourceItem], *, threads: int = 4) -> list[SourceFingerprint | BadSample]:
-    """The sha256 of every picture and annotation, in order; a file that may not be read is a BadSample in its place."""
+    """The sha256 of every sample's files, in order; a file that may not be read is a BadSample in its place."""
     chunks = [items[start : start + 256] for start in range(0, len(items), 256)]
     with ThreadPoolExecutor(max_workers=threads) as pool:
         return [fingerprint for chunk in pool.map(_fingerprint_chunk, chunks) for fingerprint in chunk]
@@ -145,8 +174,9 @@ def _fingerprint_chunk(items: Sequence[SourceItem]) -> list[SourceFingerprint | 
     fingerprints: list[SourceFingerprint | BadSample] = []
     for item in items:
         try:
-            hashes = (hashlib.sha256(content).hexdigest() for content in (item.read_image(), item.read_annotation()))
-            fingerprints.append(SourceFingerprint(*hashes))
+            contents = (item.read_image(), item.read_annotation(), *item.read_others())
+            image, annotation, *others = (hashlib.sha256(content).hexdigest() for content in contents)
+            fingerprints.append(SourceFingerprint(image, annotation, tuple(others)))
         except BadSample as bad:
             fingerprints.append(bad)
     return fingerprints
@@ -155,7 +185,8 @@ def _fingerprint_chunk(items: Sequence[SourceItem]) -> list[SourceFingerprint | 
 class _Listing:
     """What a walk over a folder has found so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, several_faces: bool = False) -> None:
+        self._several_faces = several_faces
         self.items: list[SourceItem] = []
         self.rejected: list[Rejected] = []
         self.sidecar_folders: list[Path] = []
@@ -164,24 +195,61 @@ class _Listing:
         """Take in the files of one folder."""
         images: dict[str, list[str]] = {}
         annotations: dict[str, str] = {}
+        boxes: dict[str, list[str]] = {}
         for name in folder.files:
             stem, suffix = split_suffix(name)
-            if suffix != "mat":
+            if suffix in _BOX_SUFFIXES:
+                if stem.lower().endswith(_BOXES):
+                    boxes.setdefault(stem[: -len(_BOXES)], []).append(name)
+            elif suffix != "mat":
                 images.setdefault(stem, []).append(name)
             elif stem in annotations:  # x.mat and x.MAT
                 reason = f"{annotations[stem]} lies beside it; keep one of them"
                 self.reject(folder.relative + name, "source.duplicate", reason)
             else:
                 annotations[stem] = name
-        if SIDECAR_NAME in folder.other_names:
+        if SIDECAR_NAME in folder.other_names or SIDECAR_NAME in folder.files:
             self.sidecar_folders.append(folder.path)
-        self._pair(folder, images, annotations)
+        others = self._others(folder, images, annotations, boxes) if self._several_faces else {}
+        self._pair(folder, images, annotations, others)
+
+    def _others(
+        self,
+        folder: FoundFolder,
+        images: dict[str, list[str]],
+        annotations: dict[str, str],
+        boxes: dict[str, list[str]],
+    ) -> dict[str, tuple[str, ...]]:
+        """The further files of each photograph, by its stem; they are taken out of `annotations`."""
+        faces: dict[str, dict[int, str]] = {}
+        for stem in tuple(annotations):
+            numbered = _FURTHER_FACE.fullmatch(stem)
+            if numbered and numbered["stem"] in images and stem not in images:
+                number, name = int(numbered["number"]), annotations.pop(stem)
+                first = faces.setdefault(numbered["stem"], {}).setdefault(number, name)
+                if first is not name:  # x.1.mat and x.01.mat
+                    self.reject(folder.relative + name, "source.duplicate", f"{first} is the same face's; keep one")
+        others = {stem: tuple(name for _, name in sorted(found.items())) for stem, found in faces.items()}
+        for stem, names in boxes.items():
+            for extra in sorted(names)[1:]:
+                self.reject(folder.relative + extra, "source.duplicate", f"{min(names)} lies beside it; keep one")
+            if stem in images:
+                others[stem] = (*others.get(stem, ()), min(names))
+            else:
+                self.reject(folder.relative + min(names), "source.no_image", f"there is no {stem}.jpg beside it")
+        return others
 
     def reject(self, name: str, code: str, reason: str) -> None:
         """Keep the reason why something was left out."""
         self.rejected.append(Rejected(displayed(name), code, displayed(reason)))
 
-    def _pair(self, folder: FoundFolder, images: dict[str, list[str]], annotations: dict[str, str]) -> None:
+    def _pair(
+        self,
+        folder: FoundFolder,
+        images: dict[str, list[str]],
+        annotations: dict[str, str],
+        others: dict[str, tuple[str, ...]],
+    ) -> None:
         relative = folder.relative
         # What was refused was told already; its other half lacks nothing that has not been named.
         refused_images = stems_of(folder.refused, IMAGE_SUFFIXES)
@@ -219,6 +287,7 @@ class _Listing:
                     is_flip=view.is_flip,
                     k=view.k,
                     subset=_subset(base, stem),
+                    other_names=others.get(stem, ()),
                 )
             )
         for stem, name in annotations.items():

@@ -131,6 +131,8 @@ def _handler(server: S3Server) -> type[http.server.BaseHTTPRequestHandler]:
             fault = server.fault()
             if fault == "503":
                 return self.refuse(fault, 503, b"SlowDown")
+            if fault == "403":
+                return self.refuse(fault, 403, b"InvalidAccessKeyId")
             if fault == "404" and self.command in ("GET", "HEAD") and "list-type" not in self.path:
                 return self.refuse(fault, 404, b"NoSuchKey")
             if fault == "hang":

@@ -302,7 +302,7 @@ def test_an_all_bad_source_publishes_nothing_even_when_everything_may_be_bad(sam
     shutil.copytree(sample_folder, folder)
     for annotation in folder.rglob("*.mat"):
         annotation.write_bytes(b"<html>")
-    with pytest.raises(TooManyBad, match="nothing to publish"):
+    with pytest.raises(TooManyBad, match="nothing to publish. The first: AFW/.* no MATLAB file"):
         build_here(SMALL, source=folder, out=tmp_path / "out", workers=1, max_bad=1.0)
     assert not (tmp_path / "out" / SMALL.name / "latest").exists()
 

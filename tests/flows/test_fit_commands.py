@@ -113,6 +113,18 @@ def test_fit_says_how_sure_it_is(portrait, tmp_path, run):
     assert out.rstrip().endswith("mm")
 
 
+def test_wrong_points_are_let_go_when_asked(fitted, portrait, tmp_path, run):
+    """Seven of the 68 lie 30 px off, upward and to the left."""
+    wrong = np.arange(3, 68, 10)
+    write_pts(tmp_path / "wrong.pts", POINTS - np.where(np.isin(np.arange(68), wrong)[:, None], (24.0, 18.0), 0.0))
+    clean = read_fit_file(fitted).camera.rotation
+    for loss, low, high in (("squares", 4, 180), ("geman_mcclure", 0, 2)):
+        code, _, _ = run("fit", portrait, "--landmarks", tmp_path / "wrong.pts", "--out", tmp_path, "--loss", loss)
+        assert code == 0
+        apart = np.linalg.norm(read_fit_file(tmp_path / "astronaut_0.fit.json").camera.rotation - clean)
+        assert low < np.degrees(apart / np.sqrt(2)) < high  # for small angles
+
+
 @pytest.mark.parametrize("suffix", ["csv", "json"])
 def test_several_images_take_their_landmarks_from_a_table(portrait, tmp_path, run, suffix):
     for name in ("one.png", "two.png"):
@@ -188,6 +200,7 @@ def test_without_landmarks_the_detector_looks_and_its_terms_are_said(portrait, t
     arguments = ("fit", alone, "--out", tmp_path / "fits", "--contour", "fixed", "--weights")
     code, out, err = run(*arguments, tmp_path / "none.dat")
     assert (code, out) == (1, "")
+    assert f"{alone}: " in err
     assert "shape_predictor_68_face_landmarks.dat" in err
     assert "never downloaded" in err
     (tmp_path / "own.dat").write_bytes(b"weights")
@@ -209,6 +222,7 @@ def test_without_landmarks_the_detector_looks_and_its_terms_are_said(portrait, t
         (("a.png", "--landmarks", "other.csv"), "names none of the images"),
         (("a.png", "--landmarks", "gone.pts"), "gone.pts"),
         (("gone.png",), "gone.png"),
+        (("nowhere.png",), "nowhere.png: No such file or directory"),
         (("a.png", "--scheme", "ibug"), "no landmark scheme 'ibug'"),
         (("a.png", "--model", "gone.mat"), "gone.mat"),
     ],

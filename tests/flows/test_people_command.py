@@ -1,13 +1,16 @@
 """`facefoundry people`: one line of JSON, a folder that `build` reads, a refusal that says what to do."""
 
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
 from flows.command_line import main
 from render.people_config import PRESETS
 from render.shaded_view import NoRenderer
+from storage.drawn_folder import DRAWN_LICENCE
 
 
 @pytest.fixture
@@ -36,6 +39,23 @@ def test_rendered_people_become_position_maps(run, tmp_path):
     )  # fmt: skip
     assert code in (0, None), err
     assert json.loads(out)["samples"] == 2
+
+
+def test_a_data_set_of_rendered_people_says_that_nobody_was_photographed(run, tmp_path):
+    run("people", "--out", tmp_path / "people", *FEW, "--json")
+    shutil.move(tmp_path / "people" / "train", tmp_path / "elsewhere")
+    code, out, err = run("profile", tmp_path / "elsewhere", "--out", tmp_path / "turned", "--yaw-step", 60, "--json")
+    assert code in (0, None), err
+    assert json.loads(out)["licence"] == DRAWN_LICENCE
+    for source in ("elsewhere", "turned"):
+        code, out, err = run(
+            "build", "300wlp-posmaps", "--source", tmp_path / source, "--out", tmp_path / "sets", "--size", 128,
+            "--workers", 1, "--json",
+        )  # fmt: skip
+        assert code in (0, None), err
+        card = (Path(json.loads(out)["path"]) / "card.md").read_text()
+        assert "Consent: The people are invented" in card
+        assert "Licence: CC0" in card
 
 
 def test_pictures_through_a_lens_are_refused_by_the_build(run, tmp_path):

@@ -9,7 +9,7 @@ import trimesh
 
 from flows import command_line
 from geometry.atlas_files import open_atlas
-from geometry.mesh import Mesh
+from geometry.mesh import Mesh, boundary_loops
 from geometry.uv import UVAtlas
 
 
@@ -72,6 +72,56 @@ def test_a_mesh_is_unwrapped_into_a_folder(run, scan, tmp_path, options):
     assert picture.std() > 30
 
 
+def border_table(path, triangles, *, rows=None):
+    """A CSV file that puts the sheet's border on a circle, in no order, with a vertex that is none of the border's."""
+    border = boundary_loops(triangles)[0]
+    turn = 2 * np.pi * np.arange(len(border)) / len(border)
+    places = np.append(0.5 + 0.4 * np.stack([np.cos(turn), np.sin(turn)], axis=1), [[0.5, 0.5]], axis=0)
+    lines = [f"{u!r},{i},{v!r}" for i, (u, v) in zip([*border.tolist(), 40], places.tolist(), strict=True)]
+    path.write_text("\n".join(["u,vertex,v", *(rows or sorted(lines))]) + "\n")
+    return border, places[:-1]
+
+
+def test_the_border_may_be_given_in_a_table(run, scan, tmp_path):
+    border, places = border_table(tmp_path / "my border.csv", bent_sheet().triangles)
+    out = tmp_path / "uv"
+    code, printed, _ = run("unwrap", scan, "--boundary", tmp_path / "my border.csv", "--out", out, "--json")
+    assert code == 0
+    assert json.loads(printed)["report"]["n_folded"] == 0
+    np.testing.assert_array_equal(open_atlas(out / "atlas.npz").uv[border], places)
+    assert json.loads((out / "report.json").read_text())["boundary"] == str(tmp_path / "my border.csv")
+
+
+def test_a_tables_vertices_are_numbered_as_in_the_file(run, tmp_path):
+    """A stray vertex before the others and --largest: the mesh's numbers are the file's less one."""
+    mesh = bent_sheet()
+    lines = ["v 0 0 300", *(f"v {x!r} {y!r} {z!r}" for x, y, z in mesh.vertices.tolist())]
+    lines += ["f " + " ".join(str(i + 2) for i in corners) for corners in mesh.triangles.tolist()]
+    (tmp_path / "scan.obj").write_text("\n".join(lines) + "\n")
+    border, places = border_table(tmp_path / "border.csv", mesh.triangles + 1)
+    options = ("--largest", "--boundary", tmp_path / "border.csv", "--out", tmp_path / "uv")
+    assert run("unwrap", tmp_path / "scan.obj", *options)[0] == 0
+    np.testing.assert_array_equal(open_atlas(tmp_path / "uv" / "atlas.npz").uv[border - 1], places)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (["0.1,0,0.2"], "border.csv says nothing of vertex 1 (43 of the border's 44 are missing)"),
+        (["0.1,0,0.2", "0.1,0,0.2"], "border.csv, line 3: vertex 0 is there twice"),
+        (["0.1,0"], "border.csv, line 2: "),
+        (["0.1,nose,0.2"], "border.csv, line 2: "),
+    ],
+)
+def test_a_table_that_gives_no_border_is_one_line(run, scan, tmp_path, rows, sentence):
+    border_table(tmp_path / "border.csv", bent_sheet().triangles, rows=rows)
+    code, _, err = run("unwrap", scan, "--boundary", tmp_path / "border.csv", "--out", tmp_path / "uv")
+    assert code == command_line.FAILED
+    assert sentence in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "uv").exists()
+
+
 def test_the_same_mesh_gives_the_same_files(run, scan, tmp_path):
     for name in ("one", "other"):
         assert run("unwrap", scan, "--method", "optimal", "--out", tmp_path / name)[0] == 0
@@ -104,6 +154,13 @@ def test_bad_meshes_and_wrong_use_are_one_line_and_an_exit_code(run, scan, tmp_p
     code, _, err = run("unwrap", scan, "--method", "cylindrical", "--weights", "uniform")
     assert code == command_line.WRONG_USE
     assert "belong to --method tutte, not to cylindrical" in err
+    code, _, err = run("unwrap", scan, "--boundary", "triangle")
+    assert code == command_line.WRONG_USE
+    assert "none of square, circle, natural, nor a .csv file" in " ".join(err.split())
+    (tmp_path / "words.csv").write_text("hello\n")
+    code, _, err = run("unwrap", scan, "--boundary", tmp_path / "words.csv")
+    assert code == command_line.FAILED
+    assert "the first line names the columns vertex, u and v" in err
     code, _, err = run("unwrap", tmp_path / "absent.obj")
     assert code == command_line.FAILED
     assert err.startswith("facefoundry: there is no mesh file")

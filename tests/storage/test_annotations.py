@@ -240,6 +240,15 @@ def test_many_files_at_once_give_what_one_at_a_time_gives_bit_for_bit(tmp_path):
     assert together[-1] is bad
 
 
+def test_each_file_counts_from_the_lower_edge_of_its_own_picture():
+    heights = [450, 300, 1200]
+    views = [ViewName("x", False, 0)] * 3
+    found = annotations_from_variables([official()] * 3, views=views, image_height=heights)
+    down = [one.camera.translation_px[1] for one in found]
+    np.testing.assert_allclose(np.subtract(down, heights), down[0] - 450)
+    assert [one.image_height for one in found] == heights
+
+
 # --- files that are whole and wrong ---
 
 
@@ -271,6 +280,12 @@ def test_many_files_at_once_give_what_one_at_a_time_gives_bit_for_bit(tmp_path):
             {"Pose_Para": np.array([[0, 0, 0, 1, 1, 1, 1.3]])},
             "param.range",
             "Pose_Para's scale is 1.3 pixels per micrometre",
+        ),
+        # z too, which nobody sees: in single precision it is infinite, and the mesh cannot be drawn
+        (
+            {"Pose_Para": np.array([[0, 0, 0, 1, 1, 1e39, 1e-3]])},
+            "param.range",
+            "Pose_Para's translation is (1, 1, 1e+39) px",
         ),
         ({"Exp_Para": np.ones((29, 1)) * 1j}, "mat.complex", "Exp_Para is complex"),
         ({"Shape_Para": {"a": 1}}, "mat.class", "Shape_Para is a struct"),

@@ -151,7 +151,9 @@ def test_a_folder_that_may_not_be_written_to_is_read_and_pinned_but_not_built_in
     """As root every folder may be written to, so a child becomes nobody first."""
     build(tmp_path)
     build(tmp_path, recipe_version=2)
-    open_dataset(tmp_path / "toy")[0]  # imports what reading needs: the interpreter's folder may not be nobody's to read
+    open_dataset(tmp_path / "toy")[
+        0
+    ]  # imports what reading needs: the interpreter's folder may not be nobody's to read
     for path in [tmp_path, *tmp_path.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     for parent in tmp_path.parents:  # pytest's own folders are for their owner alone

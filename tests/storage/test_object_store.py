@@ -172,6 +172,19 @@ def test_failures_are_one_sentence_without_secrets(store, s3_server, monkeypatch
     )
 
 
+def test_wrong_credentials_and_a_wrong_bucket_are_told_apart_from_a_bad_line_by_listings_too(store, s3_server):
+    for ask in (lambda: store.get("a"), lambda: store.put("a", b""), lambda: store.list(""), lambda: store.folders()):
+        with (
+            s3_server.unreliable(1.0, kinds=["403"]),
+            pytest.raises(ObjectStoreFailed, match="may not be used with these credentials .*403.* look at AWS_ACCESS"),
+        ):
+            ask()
+    elsewhere = ObjectStore("s3://no-such-bucket/x")
+    for ask in (lambda: elsewhere.get("a"), lambda: elsewhere.put("a", b""), lambda: elsewhere.list("")):
+        with pytest.raises(ObjectStoreFailed, match="NoSuchBucket; make the bucket, or look at its name"):
+            ask()
+
+
 def test_without_credentials_nothing_is_asked_of_anybody(store, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delitem(os.environ, name)

@@ -313,3 +313,48 @@ def test_ten_thousand_samples_are_listed_in_a_moment(tmp_path):
     start = time.process_time()
     assert len(open_source(tmp_path).items) == 10_000
     assert time.process_time() - start < 2.0
+
+
+# ------------------------------------------------------------------------------------------- photographs of several people
+
+
+def test_further_annotations_and_boxes_belong_to_their_photograph(tmp_path):
+    pair(tmp_path, "party/one", "party/two", "party/two.2")
+    put(tmp_path, "party/one.1.mat", "party/one.10.mat", "party/one.2.mat", "party/one.faces.csv", "party/model.csv")
+    source = open_source(tmp_path, several_faces=True)
+    assert source.rejected == ()
+    found = {item.source_id: [path.name for path in item.paths] for item in source.items}
+    assert found == {
+        "party/one": ["one.jpg", "one.mat", "one.1.mat", "one.2.mat", "one.10.mat", "one.faces.csv"],
+        "party/two": ["two.jpg", "two.mat"],
+        "party/two.2": ["two.2.jpg", "two.2.mat"],  # it has a photograph of its own
+    }
+    for item, found in zip(source.items, fingerprint_sources(source.items), strict=True):
+        assert found.sha256 == tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in item.paths)
+
+
+def test_without_several_faces_a_further_annotation_is_one_without_a_picture(tmp_path):
+    pair(tmp_path, "one")
+    put(tmp_path, "one.1.mat", "one.faces.json")
+    source = open_source(tmp_path)
+    assert rejects(source) == {"one.1": "source.no_image"}
+    assert source.items[0].other_names == ()
+
+
+def test_boxes_without_a_photograph_and_doubled_ones_are_told(tmp_path):
+    pair(tmp_path, "one")
+    put(tmp_path, "one.faces.csv", "one.faces.json", "two.faces.json", "one.1.mat", "one.01.mat")
+    source = open_source(tmp_path, several_faces=True)
+    assert rejects(source) == {
+        "one.faces.json": "source.duplicate",
+        "two.faces.json": "source.no_image",
+        "one.1.mat": "source.duplicate",
+    }
+    assert [path.name for path in source.items[0].paths] == ["one.jpg", "one.mat", "one.01.mat", "one.faces.csv"]
+
+
+def test_the_sidecar_of_a_folder_is_found_in_either_way_of_listing(tmp_path):
+    pair(tmp_path, "one")
+    put(tmp_path, "model.json")
+    for several_faces in (False, True):
+        assert open_source(tmp_path, several_faces=several_faces).sidecar_folders == (tmp_path,)
