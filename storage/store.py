@@ -23,7 +23,7 @@ _PIECE = 8 << 20
 _REMEDY = "`facefoundry verify --repair` finds what else is wrong and makes it again from the sources"
 _OF_BUILDS = ("manifest.json", "latest")
 """What a repair needs whole; a build writes them anew."""
-_REMEDY_OF_BUILDS = "the command that built the data set, started again, writes it anew"
+_REMEDY_OF_BUILDS = "The command that built the data set, started again, writes it anew"
 
 
 class MissingObject(LookupError):

@@ -66,8 +66,10 @@ def prune(store: Store, *, keep: int, keep_days: float | int = 0, now_s: float |
         raise Unpublished(f"{store} is not a data set: it has no published version; give <out>/<name>")
     with builders_lock(store) as dataset:
         with contextlib.suppress(Unpublished):
-            read_manifest(dataset.folder(latest_version(dataset)))
+            latest_version(dataset)
         end_removals(dataset)
+        with contextlib.suppress(Unpublished):
+            read_manifest(dataset.folder(latest_version(dataset)))
         removed, kept = [], {}
         for rank, state in enumerate(published_versions(dataset)):
             reason = _reason_to_keep(state, rank=rank, keep=keep, keep_days=keep_days, now_s=now_s)

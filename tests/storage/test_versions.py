@@ -191,7 +191,7 @@ def test_nothing_is_pruned_beside_a_latest_that_cannot_be_read(three):
     before, store = there(dataset), dataset.folder(newest)
     good = store.get(MANIFEST_KEY)
     (store.root / MANIFEST_KEY).write_bytes(good.replace(b"1", b"2", 1))
-    with pytest.raises(DamagedObject, match="the command that built the data set, started again, writes it anew"):
+    with pytest.raises(DamagedObject, match="The command that built the data set, started again, writes it anew"):
         prune(dataset, keep=1, now_s=NOW_S)
     assert there(dataset) == before
 
