@@ -266,9 +266,10 @@ class ShardedDataset(Sequence):  # type: ignore[type-arg]  # a type checker that
 
     def _reader(self, name: str, shard: int) -> ShardReader:
         with self._lock:
-            if (name, shard) in self._readers:
+            known = self._readers.get((name, shard))
+            if known is not None and known.is_current:
                 self._readers.move_to_end((name, shard))
-                return self._readers[name, shard]
+                return known
         key = f"{name}/{self._formats[name].key(shard)}"
         if key not in self._bytes:
             raise DamagedObject(MANIFEST_KEY, f"does not mention {key}")

@@ -147,6 +147,11 @@ class ShardReader:
         self._end = source.size - format.index_bytes
         self._index = self._decoded(self._end, source.size, format.decode_index)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the object that label and index were read from is still there."""
+        return self._source.is_current()
+
     def read_into(self, place: int, out: Shaped[np.ndarray, "..."]) -> None:
         """Write sample `place` of the shard (from 0) into `out`. Raises MissingObject for a hole, DamagedObject."""
         offset, length = self._index[place].tolist()

@@ -145,6 +145,10 @@ class ObjectReader(abc.ABC):
     def read(self, start: int, stop: int) -> Bytes:
         """Exactly the bytes [start, stop); DamagedObject when the object ends before."""
 
+    def is_current(self) -> bool:
+        """Whether the object is the one that was opened; what was read of it before means nothing of another one."""
+        return True
+
 
 class Store(abc.ABC):
     """A place for objects. All writes are atomic; MissingObject is raised for keys that are not there."""
@@ -351,12 +355,20 @@ class _FileReader(ObjectReader):
     """Reads by offset: threads and forks share no position, and a file cut short is an error, not a SIGBUS."""
 
     def __init__(self, path: Path, key: str) -> None:
-        self._key, self._descriptor = key, -1
+        self._path, self._key, self._descriptor = str(path), key, -1
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             raise MissingObject(key) from None
-        self.size = os.fstat(self._descriptor).st_size
+        status = os.fstat(self._descriptor)
+        self.size, self._stamp = status.st_size, _stamp(status)
+
+    def is_current(self) -> bool:
+        """False once a repair has put another file here, or somebody has written into this one."""
+        try:
+            return _stamp(os.stat(self._path)) == self._stamp
+        except OSError:
+            return False
 
     def read(self, start: int, stop: int) -> Bytes:
         data = os.pread(self._descriptor, stop - start, start)
@@ -374,6 +386,10 @@ class _FileReader(ObjectReader):
     def __del__(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _link(private: Path, path: Path) -> None:

@@ -464,3 +464,17 @@ def _fields(model: DenseModel) -> dict[str, object]:
 
 def test_the_precision_in_the_attributes_is_the_one_that_holds():
     assert FixedPoint().precision == 1 / 128
+
+
+def test_an_open_reader_notices_that_a_shard_was_exchanged_and_that_it_was_put_back(tmp_path, build):
+    """Label and index were read when the file was opened; another shard's chunks pass every checksum of their own."""
+    build(tmp_path, holes=())
+    dataset = open_dataset(tmp_path / "toy")
+    right = dataset.read([0])["seed"]
+    first, second = dataset.path / "seed/c.0", dataset.path / "seed/c.1"
+    good = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(DamagedObject, match="belongs to another array, shard or data set"):
+        dataset.read([0])
+    LocalStore(dataset.path).put("seed/c.0", good)
+    np.testing.assert_array_equal(dataset.read([0])["seed"], right)
