@@ -70,6 +70,7 @@ class Trust(RuleBasedStateMachine):
         self.latest: str | None = None
         self.pinned: set[str] = set()
         self.damaged: dict[str, set[str]] = {}
+        self.whole: dict[tuple[str, str], bytes] = {}  # what damaged objects were before
         self.held: list[ShardedDataset] = []
 
     @property
@@ -287,7 +288,12 @@ class Trust(RuleBasedStateMachine):
                 return
             overwrite(store, key, damaged)
             if version in self.published:
-                self.damaged.setdefault(version, set()).add(key)
+                spoilt = self.damaged.setdefault(version, set())
+                if key not in spoilt:
+                    self.whole[version, key] = bytes_now
+                spoilt.add(key)
+                if damaged == self.whole[version, key]:  # the same bit turned twice
+                    spoilt.discard(key)
         self.every_sample_is_right_or_an_error(version)
 
     @rule(recipe=st.sampled_from(RECIPES))
