@@ -15,7 +15,8 @@ from jaxtyping import Float, Float64
 
 from flows import field_statistics
 from flows.config import DENSEREG_RECIPE_VERSION, DenseRegConfig
-from flows.posmaps import check_coefficients, landmark_residual, mat_reader, own_atlas
+from flows.face_checks import check_coefficients, check_inside, landmark_residual
+from flows.posmaps import mat_reader, own_atlas
 from flows.recipe import PlannedFile, PlannedPicture, PlannedSource, ReadFile, Recipe, Table
 from flows.targets.family import Ground, Layout, TargetFamily, family_named, with_families
 from flows.targets.scene import Scene, SceneFace, field_template, template_of_tables, template_tables
@@ -173,14 +174,10 @@ class DenseRegRecipe(Recipe[DenseRegConfig, Photograph, PhotographSample]):
         faces, residuals = [], []
         for annotation, points, affine in zip(photograph.faces, vertices, affines, strict=True):
             landmarks = points[self.model.landmark_vertices].astype(np.float64)
-            residuals.append(
-                landmark_residual(
-                    annotation.landmarks_px,
-                    annotation.camera.project(landmarks),
-                    size_hw=image.shape[:2],
-                    tolerance=self.config.landmark_tolerance,
-                )
-            )
+            in_image = annotation.camera.project(landmarks)
+            check_inside(in_image, image.shape[:2])
+            tolerance = self.config.landmark_tolerance
+            residuals.append(landmark_residual(annotation.landmarks_px, in_image, tolerance=tolerance))
             scale = abs(annotation.camera.scale) * to_sample.scale
             faces.append(SceneFace(apply_affine(affine, points), apply_affine(affine, landmarks), scale))
         boxes = to_sample.apply(photograph.boxes_px.reshape(-1, 2)).reshape(-1, 4)

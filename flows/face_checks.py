@@ -1,18 +1,19 @@
 """Whether an annotation can belong to a picture and a model at all, before anything is made of it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
 from geometry.landmarks import INNER
 from geometry.morphable_model import Coefficients, MorphableModel
-from storage.annotations import Annotation
 from storage.bad_sample import BadSample
 
 COEFFICIENT_LIMIT = 15.0
 """In standard deviations; the largest in AFLW2000-3D are below 10, a file in other units has thousands."""
 
 
-def check_coefficients(model: MorphableModel, coefficients: Coefficients) -> None:
+def check_coefficients(coefficients: Coefficients, model: MorphableModel) -> None:
     """Raise BadSample for coefficients that are not the model's: another number, or sizes that no face has."""
     try:
         model.check(coefficients)
@@ -28,22 +29,36 @@ def check_coefficients(model: MorphableModel, coefficients: Coefficients) -> Non
         )
 
 
-def check_landmarks(annotation: Annotation, projected: Float[np.ndarray, "68 3"], *, tolerance: float) -> None:
-    """Raise BadSample when the file's inner landmarks lie off the projected model's.
+def check_inside(projected: Float[np.ndarray, "68 3"], size_hw: Sequence[int]) -> None:
+    """Raise BadSample for a projected face that lies outside the picture."""
+    low, high = projected[:, :2].min(axis=0), projected[:, :2].max(axis=0)
+    if not (np.isfinite(projected).all() and (low < (size_hw[1], size_hw[0])).all() and (high > 0).all()):
+        raise BadSample(
+            "landmarks.outside",
+            f"the projected face spans x {low[0]:.0f}…{high[0]:.0f}, y {low[1]:.0f}…{high[1]:.0f} px, "
+            f"outside the {size_hw[1]} × {size_hw[0]} picture: pose and picture do not belong together",
+        )
 
-    By more than `tolerance` on average, over √(w·h) of the projected points' box. The jaw is left out: an annotator's
-    contour slides with pose, the model's vertices do not. A file without landmarks of its own passes.
+
+def landmark_residual(
+    stored_px: Float[np.ndarray, "68 3"], projected: Float[np.ndarray, "68 3"], *, tolerance: float
+) -> float:
+    """Mean distance of the file's inner landmarks from the projected model; NaN where the file has none of its own.
+
+    The jaw is left out: the annotators' contour slides with pose, the model's vertices do not. Raises BadSample for
+    landmarks more than `tolerance` of the projected face's box away.
     """
-    stored = annotation.landmarks_px[INNER, :2]
+    stored = stored_px[INNER, :2]
     known = np.isfinite(stored).all(axis=1)
     if not known.any():
-        return
+        return float("nan")
     low, high = projected[:, :2].min(axis=0), projected[:, :2].max(axis=0)
     residual = float(np.linalg.norm(projected[INNER, :2] - stored, axis=1)[known].mean())
     limit = tolerance * float(np.sqrt(np.prod(high - low)))
     if residual > limit:
         raise BadSample(
             "landmarks.disagree",
-            f"the file's inner landmarks lie {residual:.1f} px from the projected model on average, more than "
-            f"{limit:.1f} px: parameters of another model, or of another picture",
+            f"the file's inner landmarks lie {residual:.1f} px from the projected model on average, more than the "
+            f"{limit:.1f} px that landmark_tolerance allows: parameters of another model, or of another picture",
         )
+    return residual

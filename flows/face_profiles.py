@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from threadpoolctl import threadpool_limits
 
 from flows.errors import SourceChanged
-from flows.face_checks import check_coefficients, check_landmarks
+from flows.face_checks import check_coefficients, landmark_residual
 from geometry.camera import ScaledOrthographicCamera
 from geometry.fit import LandmarkFitter
 from geometry.fit_result import FitConfig
@@ -180,7 +180,7 @@ def _profile(
     job: ProfilesJob, photograph: PlannedPhotograph, content: bytes, annotation: Annotation, recipe: ProfilesRecipe
 ) -> int:
     """One photograph. Raises BadSample."""
-    check_coefficients(recipe.model, annotation.coefficients)
+    check_coefficients(annotation.coefficients, recipe.model)
     pitch, yaw, _ = (float(angle) for angle in euler_from_rotation(annotation.camera.rotation))
     views = views_of(job.config, yaw=yaw, pitch=pitch)
     if all(_is_there(job.out, f"{photograph.name}_{view.k}") for view in views):
@@ -188,7 +188,8 @@ def _profile(
     image = decode_image(content, expected_hw=(IMAGE_HEIGHT, IMAGE_HEIGHT))
     vertices = recipe.model.vertices(annotation.coefficients)
     landmarks = vertices[recipe.model.landmark_vertices].astype(np.float64)
-    check_landmarks(annotation, annotation.camera.project(landmarks), tolerance=job.config.landmark_tolerance)
+    in_image = annotation.camera.project(landmarks)
+    landmark_residual(annotation.landmarks_px, in_image, tolerance=job.config.landmark_tolerance)
     try:
         meshed = MeshedPicture.of(image, recipe.profiling, vertices, annotation.camera)
     except ValueError as error:

@@ -14,16 +14,17 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from flows.augmented_copies import AugmentedCopies
 from flows.config import RECIPE_VERSION, PosmapConfig
+from flows.face_checks import check_coefficients, check_inside, landmark_residual
 from flows.posmap_statistics import Collector, merged
 from flows.recipe import PlannedPicture, ReadFile, Recipe, Table
 from flows.targets.family import Ground, Layout, TargetFamily, family_named, with_families
 from flows.targets.scene import Scene, SceneFace, field_template, template_of_tables, template_tables
 from geometry.camera import apply_affine
-from geometry.landmarks import INNER, MIRROR
+from geometry.landmarks import MIRROR
 from geometry.mesh import Mesh
 from geometry.morphable_model import Coefficients, LinearRows, MorphableModel
 from geometry.rotation import euler_from_rotation, yaw_from_rotation
@@ -50,9 +51,6 @@ FACES_PER_PRODUCT = 32
 
 PICTURES_PER_ZBUFFER = 16
 """Samples that the z-buffer draws at once, one in each SIMD lane; a picture does not depend on its company."""
-
-COEFFICIENT_LIMIT = 15.0
-"""In standard deviations; the largest in AFLW2000-3D are below 10, a file in other units has thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,9 +306,8 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
         config, annotation = self.config, picture.annotation
         landmarks = self.landmark_rows.positions(annotation.coefficients)
         in_image = annotation.camera.project(landmarks)
-        residual = landmark_residual(
-            annotation.landmarks_px, in_image, size_hw=image.shape[:2], tolerance=config.landmark_tolerance
-        )
+        check_inside(in_image, image.shape[:2])
+        residual = landmark_residual(annotation.landmarks_px, in_image, tolerance=config.landmark_tolerance)
 
         seed = sample_seed(config.seed, picture.source_id, copy_index)
         cut = crop_from_landmarks_face3d if config.compat == "face3d" else crop_from_landmarks
@@ -381,56 +378,6 @@ def checked_face(picture: Picture, model: MorphableModel) -> Picture | BadSample
     except BadSample as bad:
         return bad
     return picture
-
-
-def check_coefficients(coefficients: Coefficients, model: MorphableModel) -> None:
-    """Raise BadSample when these numbers cannot be this model's."""
-    try:
-        model.check(coefficients)
-    except ValueError as error:
-        raise BadSample("param.count", str(error)) from None
-    in_stddevs = coefficients.in_stddevs(model)
-    largest = max(np.abs(in_stddevs.identity).max(initial=0), np.abs(in_stddevs.expression).max(initial=0))
-    if not largest <= COEFFICIENT_LIMIT:
-        raise BadSample(
-            "param.range",
-            f"a coefficient lies {largest:.3g} standard deviations from the mean, more than {COEFFICIENT_LIMIT:g}: "
-            f"the file is damaged or was made for another model than {model.name}",
-        )
-
-
-def landmark_residual(
-    stored_px: Float[np.ndarray, "68 3"],
-    projected: Float[np.ndarray, "68 3"],
-    *,
-    size_hw: Sequence[int],
-    tolerance: float,
-) -> float:
-    """Mean distance of the file's inner landmarks from the projected model; NaN where the file has none of its own.
-
-    The jaw is left out: the annotators' contour slides with pose, the model's vertices do not. Raises BadSample for a
-    face outside the picture, and for landmarks more than `tolerance` of the face's box away.
-    """
-    low, high = projected[:, :2].min(axis=0), projected[:, :2].max(axis=0)
-    if not (np.isfinite(projected).all() and (low < (size_hw[1], size_hw[0])).all() and (high > 0).all()):
-        raise BadSample(
-            "landmarks.outside",
-            f"the projected face spans x {low[0]:.0f}…{high[0]:.0f}, y {low[1]:.0f}…{high[1]:.0f} px, "
-            f"outside the {size_hw[1]} × {size_hw[0]} picture: pose and picture do not belong together",
-        )
-    stored = stored_px[INNER, :2]
-    known = np.isfinite(stored).all(axis=1)
-    if not known.any():
-        return float("nan")
-    residual = float(np.linalg.norm(projected[INNER, :2] - stored, axis=1)[known].mean())
-    limit = tolerance * float(np.sqrt(np.prod(high - low)))
-    if residual > limit:
-        raise BadSample(
-            "landmarks.disagree",
-            f"the file's inner landmarks lie {residual:.1f} px from the projected model on average, more than the "
-            f"{limit:.1f} px that landmark_tolerance allows: parameters of another model, or of another picture",
-        )
-    return residual
 
 
 def choose_atlas(model: MorphableModel, config: PosmapConfig) -> UVAtlas:
