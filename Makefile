@@ -6,12 +6,13 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 # Given on to the command: make build ARGS="--source ~/300W_LP", make test ARGS="tests/render -x"
 ARGS ?=
 
-.PHONY: help build test bench lint types format setup clean distclean
+.PHONY: help build test bench docs lint types format setup clean distclean
 
 help:
 	@echo 'make build       the main job: from nothing to a published data set of position maps'
 	@echo 'make test        the whole test suite'
 	@echo 'make bench       the main job beside the usual recipe, on the same cores'
+	@echo 'make docs        the pages as a site in build/site'
 	@echo 'make lint        style, formatting and the order of the folders'
 	@echo 'make types       mypy, which is not part of `make lint` yet'
 	@echo 'make format      formats the code'
@@ -31,6 +32,9 @@ test: setup
 
 bench: setup
 	$(ONE_THREAD) .venv/bin/python tests/benchmarks/main_job.py $(ARGS)
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 lint: setup
 	.venv/bin/ruff check .

@@ -1,21 +1,21 @@
 """Flow `build-300wlp-posmaps`: plan, map over shards, verify, publish, say so."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.events import emit_event
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from pydantic import Field
 
 from flows import build, presets
-from flows.config import BuildConfig, TargetName
+from flows.config import BuildConfig
+from flows.dataset_events import announce, failure_announced, one_at_a_time
 from flows.local import end_with_parent, usable_cores
+from flows.run_pages import name_build, show_build, summary
+from storage.face_targets import Maps
 from storage.phases import Phase, reach
+from storage.store import place_of
 
 
 # What is done is decided by the shard's own receipt on disk, never by a task cache.
@@ -25,7 +25,7 @@ def build_shard(job: build.Job, shard: int) -> build.ShardOutcome:
     return build.build_shard(job, shard)
 
 
-@flow(name="build-300wlp-posmaps", persist_result=False)
+@flow(name="build-300wlp-posmaps", flow_run_name="300wlp-posmaps", persist_result=False)
 def build_300wlp_posmaps(
     source: Annotated[
         str | None, Field(description="Folder of 300W-LP or AFLW2000-3D; none: the built-in sample.")
@@ -34,22 +34,26 @@ def build_300wlp_posmaps(
     out: Annotated[str, Field(description="Where data sets lie.")] = "datasets",
     size: Annotated[int, Field(ge=128, le=512, description="Side of crops and maps in pixels.")] = 256,
     maps: Annotated[
-        Literal["materialized", "parametric", "float"],
-        Field(description="Store maps in fixed point or in float32, or parameters."),
+        Maps,
+        Field(description="Store maps in fixed point, compressed or 'uncompressed', or in float32, or parameters."),
     ] = "materialized",
     images: Annotated[
-        str, Field(description="'lossless', 'jpeg:95' (any quality), or 'source': the source's files, cut on reading.")
+        str,
+        Field(
+            description="'lossless', 'uncompressed', 'jpeg:95' (any quality), or 'source': the source's files, cut on "
+            "reading."
+        ),
     ] = "lossless",
     atlas: Annotated[Literal["auto", "own", "tutte"], Field(description="Which UV atlas.")] = "auto",
-    copies: Annotated[int, Field(ge=1, description="Samples of each picture; the first is not jittered.")] = 1,
+    copies: Annotated[int, Field(ge=1, le=1000, description="Samples of each picture; the first is not jittered.")] = 1,
     augment: Annotated[
         str | None, Field(description="What copies go through in place of the jitter: a preset or a mixture by name.")
     ] = None,
     compat: Annotated[Literal["face3d"] | None, Field(description="Reproduce a published recipe's labels.")] = None,
     seed: Annotated[int, Field(ge=0, description="Seed of the jitter, and of augmentation.")] = 0,
-    targets: Annotated[tuple[TargetName, ...], Field(min_length=1, description="What is made of each crop.")] = (
-        "posmap",
-    ),
+    targets: Annotated[
+        tuple[str, ...], Field(min_length=1, description="What is made of each crop: posmap, field, parts, heatmaps.")
+    ] = ("posmap",),
     field_atlas: Annotated[
         Literal["cylinder", "maps"], Field(description="What u and v of fields count in.")
     ] = "cylinder",
@@ -107,13 +111,14 @@ def run_build(
     scheduler: str | None = None,
 ) -> dict[str, object]:
     """The body of every building flow: plan, a task for each missing shard, publish, artifacts, event."""
-    with failure_announced(config.name):
+    with failure_announced(config.name), one_at_a_time(place_of(out) / config.name):
         with build.opened_build(config, source=source, model=model, out=out, files=files) as opened:
+            name_build(config.name, opened.job.plan.version)
             published, outcomes = finish_build(
                 opened, workers=workers, max_bad=max_bad, on_bad=on_bad, scheduler=scheduler
             )
         reach(Phase.EVENT, published.version)
-        report(published, outcomes)
+        show_build(published, outcomes)
         announce(published, fingerprint=opened.job.plan.fingerprint)
         return summary(published)
 
@@ -148,67 +153,3 @@ def shard_runner(workers: int, scheduler: str | None = None) -> TaskRunner[Any]:
         return DaskTaskRunner(address=scheduler)
     local = {"n_workers": workers or usable_cores(), "threads_per_worker": 1, "memory_limit": 0}
     return DaskTaskRunner(cluster_kwargs={**local, "dashboard_address": None})
-
-
-@contextmanager
-def failure_announced(dataset: str) -> Iterator[None]:
-    """Emit `dataset.failed` when the block raises: a notification can hang on it (docs/orchestration.md)."""
-    try:
-        yield
-    except Exception as error:
-        emit_event(
-            event="dataset.failed",
-            resource={"prefect.resource.id": f"facefoundry.dataset.{dataset}", "prefect.resource.name": dataset},
-            payload={"dataset": dataset, "error": type(error).__name__, "reason": str(error)},
-        )
-        raise
-
-
-def summary(published: build.Published) -> dict[str, object]:
-    """The result as plain values."""
-    return {
-        "dataset": published.dataset,
-        "version": published.version,
-        "path": str(published.path),
-        "samples": published.samples,
-        "rejected": published.rejected,
-    }
-
-
-def report(published: build.Published, outcomes: list[build.ShardOutcome]) -> None:
-    """Artifacts for the server's pages: counts, and what was rejected and why."""
-    readback = published.statistics.get("landmark_readback_px", {})
-    rows = {**summary(published), "contact sheet": str(published.contact_sheet)}
-    if readback:
-        rows["landmarks read back (px)"] = f"mean {readback['mean']:.3f}, worst {readback['worst']:.3f}"
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    link = f"[contact sheet]({published.contact_sheet.as_uri()})"
-    create_markdown_artifact(
-        f"# {published.dataset} {published.version}\n\n| | |\n|---|---|\n{table}\n\n{link}\n",
-        key=f"{published.dataset}-summary",
-        description=f"{published.samples} samples",
-    )
-    rejected = [hole for outcome in outcomes for hole in outcome.rejected]
-    if rejected:
-        counts = Counter(code for _, code, _ in rejected)
-        examples = {code: (source_id, reason) for source_id, code, reason in reversed(rejected)}
-        create_table_artifact(
-            [
-                {"reason": code, "samples": n, "first": examples[code][0], "why": examples[code][1]}
-                for code, n in counts.most_common()
-            ],
-            key=f"{published.dataset}-rejected",
-            description=f"{len(rejected)} rejected samples",
-        )
-
-
-def announce(published: build.Published, *, fingerprint: str) -> None:
-    """Tell the server that a data set was published; every templated key is in every event."""
-    emit_event(
-        event="dataset.published",
-        resource={
-            "prefect.resource.id": f"facefoundry.dataset.{published.dataset}",
-            "prefect.resource.name": published.dataset,
-        },
-        payload={**summary(published), "fingerprint": fingerprint},
-    )

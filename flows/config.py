@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_serializer, model_validator
 
+from flows.targets import POSITION_MAPS, in_order
 from geometry.fit_result import FitConfig
 from geometry.landmarks import landmark_scheme
 from render.augmentation_config import AugmentationMixture
@@ -18,9 +19,6 @@ from storage.face_targets import Maps
 RECIPE_VERSION = 1
 """Raised by hand whenever the same config and sources would give other bytes than before."""
 
-
-TargetName = Literal["posmap", "field", "parts", "heatmaps"]
-TARGET_NAMES: tuple[TargetName, ...] = ("posmap", "field", "parts", "heatmaps")
 
 _LATER = ("images", "targets", "field_atlas", "augment")
 
@@ -41,14 +39,14 @@ class PosmapConfig(BuildConfig):
     crop: CropConfig = CropConfig()
     maps: Maps = Field(
         "materialized",
-        description="Store every map in fixed point (1/64 px) or in float32, or the parameters that the reader decodes "
-        "it from.",
+        description="Store every map in fixed point (1/64 px), compressed or not, or in float32, or the parameters that "
+        "the reader decodes it from.",
     )
     images: str = Field(
         "lossless",
-        pattern=r"^(lossless|source|jpeg:([1-9][0-9]?|100))$",
-        description="Store the crop's pixels, or a JPEG of a quality ('jpeg:95'), or the source's own file, which is cut "
-        "on reading.",
+        pattern=r"^(lossless|uncompressed|source|jpeg:([1-9][0-9]?|100))$",
+        description="Store the crop's pixels, compressed or not, or a JPEG of a quality ('jpeg:95'), or the source's own "
+        "file, which is cut on reading.",
     )
     atlas: Literal["auto", "own", "tutte"] = Field(
         "auto", description="The model's own UV atlas, a computed conformal Tutte map, or the first that is there."
@@ -66,8 +64,8 @@ class PosmapConfig(BuildConfig):
         description="A sample is rejected when its inner landmarks lie farther than this from the projected model, "
         "on average and over √(w·h) of their box.",
     )
-    targets: tuple[TargetName, ...] = Field(
-        ("posmap",), min_length=1, description="What is made of each crop: families of targets, see flows/targets."
+    targets: tuple[str, ...] = Field(
+        (POSITION_MAPS,), min_length=1, description="What is made of each crop: families of targets, see flows/targets."
     )
     field_atlas: Literal["cylinder", "maps"] = Field(
         "cylinder",
@@ -104,9 +102,8 @@ class PosmapConfig(BuildConfig):
 
     @field_validator("targets")
     @classmethod
-    def _each_once(cls, targets: tuple[TargetName, ...]) -> tuple[TargetName, ...]:
-        """In one order, so that the same choice is the same version."""
-        return tuple(name for name in TARGET_NAMES if name in targets)
+    def _known_and_each_once(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        return in_order(targets)
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:

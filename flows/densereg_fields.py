@@ -18,7 +18,7 @@ from flows.config import DENSEREG_RECIPE_VERSION, DenseRegConfig
 from flows.face_checks import check_coefficients, check_inside, landmark_residual
 from flows.posmaps import mat_reader, own_atlas
 from flows.recipe import PlannedFile, PlannedPicture, PlannedSource, ReadFile, Recipe, Table
-from flows.targets.family import Ground, Layout, TargetFamily, family_named, with_families
+from flows.targets.family import Ground, Layout, TargetFamily, family_named, family_tables, with_families
 from flows.targets.scene import Scene, SceneFace, field_template, template_of_tables, template_tables
 from geometry.camera import apply_affine, compose_affine
 from geometry.morphable_model import Coefficients, MorphableModel
@@ -123,10 +123,8 @@ class DenseRegRecipe(Recipe[DenseRegConfig, Photograph, PhotographSample]):
 
     def tables(self) -> dict[str, np.ndarray]:
         """The template, the landmarks' coordinates on it, and what the families have."""
-        tables = {**template_tables(self.template), "landmark_uv": self.template.uv[self.model.landmark_vertices]}
-        for family in self.families:
-            tables |= family.tables()
-        return tables
+        landmark_uv = self.template.uv[self.model.landmark_vertices]
+        return {**template_tables(self.template), "landmark_uv": landmark_uv, **family_tables(self.families)}
 
     def read(self, pictures: Sequence[PlannedPicture], root: Path, read_file: ReadFile) -> list[Photograph | BadSample]:
         """The photographs' bytes; annotations, counted from each one's lower edge, are parsed all at once."""

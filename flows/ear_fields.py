@@ -16,7 +16,7 @@ from pydantic import Field
 
 from flows.config import DATASET_NAME, BuildConfig
 from flows.posmaps import mat_reader
-from flows.recipe import PlannedFile, PlannedPicture, PlannedSource, ReadFile, Recipe, Table
+from flows.recipe import PlannedPicture, PlannedSource, ReadFile, Recipe, Table
 from geometry.ear import N_EAR_LANDMARKS, load_ear_template
 from geometry.models import BUILT_IN
 from geometry.morphable_model import MorphableModel
@@ -27,7 +27,7 @@ from storage.ear_sample import write_ear_folder
 from storage.ear_targets import ear_field_schema
 from storage.images import decode_image
 from storage.landmark_files import landmarks_from_files
-from storage.photographs import fingerprint_photographs, open_photographs
+from storage.photographs import open_photographs
 from storage.schema import Schema
 
 
@@ -90,16 +90,7 @@ class EarRecipe(Recipe[EarConfig, EarPicture, EarSample]):
     @classmethod
     def listed(cls, folder: Path) -> PlannedSource:
         """Every picture that has landmarks beside it."""
-        source = open_photographs(folder)
-        pictures = []
-        for item, found in zip(source.items, fingerprint_photographs(source), strict=True):
-            if isinstance(found, BadSample):
-                pictures.append(PlannedPicture(item.source_id, code=found.code, reason=found.sentence))
-                continue
-            files = (PlannedFile(item.image, found.image_sha256), PlannedFile(item.landmarks, found.landmarks_sha256))
-            pictures.append(PlannedPicture(item.source_id, files))
-        pictures += [PlannedPicture(r.source_id, code=r.code, reason=r.reason) for r in source.rejected]
-        return PlannedSource(source.root, "ears", 2 * len(source.items), tuple(pictures))
+        return PlannedSource.of_photographs(open_photographs(folder), kind="ears")
 
     @classmethod
     def planned(

@@ -21,7 +21,8 @@ from flows.config import RECIPE_VERSION, PosmapConfig
 from flows.face_checks import check_coefficients, check_inside, landmark_residual
 from flows.posmap_statistics import Collector, merged
 from flows.recipe import PlannedPicture, ReadFile, Recipe, Table
-from flows.targets.family import Ground, Layout, TargetFamily, family_named, with_families
+from flows.targets import POSITION_MAPS
+from flows.targets.family import Ground, Layout, TargetFamily, family_named, family_tables, with_families
 from flows.targets.scene import Scene, SceneFace, field_template, template_of_tables, template_tables
 from geometry.camera import apply_affine
 from geometry.landmarks import MIRROR
@@ -92,6 +93,8 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
 
     config_type: ClassVar = PosmapConfig
     version: ClassVar[int] = RECIPE_VERSION
+    picture_hw: ClassVar[tuple[int, int] | None] = (IMAGE_HEIGHT, IMAGE_HEIGHT)
+    """The size that pictures must have: 300W-LP's annotations mean nothing in another one. None: any."""
 
     config: PosmapConfig
     model: MorphableModel
@@ -158,10 +161,11 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
             map_size=self.config.crop.size_px,
             n_identity=self.model.n_identity,
             n_expression=self.model.n_expression,
-            maps=self.config.maps if "posmap" in self.config.targets else None,
+            maps=self.config.maps if POSITION_MAPS in self.config.targets else None,
             source_id_bytes=source_id_bytes,
             jpeg_quality=self.config.jpeg_quality,
             photograph_bytes=self.photograph_bytes,
+            compresses_images=self.config.images != "uncompressed",
         )
         if self.augmented is not None:
             targets = (*schema.targets, *augmentation_targets(self.config.crop.size_px))
@@ -174,7 +178,7 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
             raise ValueError("tables are the plan's: this recipe was prepared from them")
         raster, atlas = self.raster, self.atlas
         compat: Literal["prnet"] | None = "prnet" if self.config.compat == "face3d" else None
-        tables = {
+        return {
             "atlas_corners": raster.corners,
             "atlas_weights": raster.weights,
             "atlas_covered": raster.covered.astype(np.uint8),
@@ -187,10 +191,8 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
             "vertex_uv": atlas.uv,
             "triangles": atlas.triangles,
             **template_tables(self.template),
+            **family_tables(self.families),
         }
-        for family in self.families:
-            tables |= family.tables()
-        return tables
 
     def read(self, pictures: Sequence[PlannedPicture], root: Path, read_file: ReadFile) -> list[Picture | BadSample]:
         """The pictures' bytes and their annotations, parsed all at once in the child process."""
@@ -295,7 +297,7 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
                 continue
             vertices = faces.vertices(picture.annotation.coefficients)
             try:
-                image = decode_image(picture.image_bytes, expected_hw=(IMAGE_HEIGHT, IMAGE_HEIGHT))
+                image = decode_image(picture.image_bytes, expected_hw=self.picture_hw)
                 yield [self._sample(picture, image, vertices, copy_index) for copy_index in range(self.config.copies)]
             except BadSample as bad:
                 yield bad
@@ -326,7 +328,7 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
             in_crop, vertices = in_crop[MIRROR], vertices[self.model.mirror]
 
         position_map = None
-        if config.maps != "parametric" and "posmap" in config.targets:
+        if config.maps != "parametric" and POSITION_MAPS in config.targets:
             position_map = self.raster.apply(vertices, affine)
             read = self.sampler.read(position_map)
         else:
@@ -403,7 +405,7 @@ def own_atlas(model: MorphableModel) -> UVAtlas:
 
 def other_families(config: PosmapConfig) -> list[type[TargetFamily]]:
     """The families of a config beside the position maps."""
-    return [family_named(name) for name in config.targets if name != "posmap"]
+    return [family_named(name) for name in config.targets if name != POSITION_MAPS]
 
 
 def _layout(config: PosmapConfig) -> Layout:

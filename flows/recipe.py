@@ -2,7 +2,7 @@
 
 :mod:`flows.build` plans, locks, makes shards, resumes, verifies and publishes, and knows no target. What it builds is a
 :class:`Recipe`. **A new kind of data set** is a config (frozen pydantic, with `name`, `shard_size` and whatever else
-decides its bytes) and a recipe, and one line in :data:`RECIPES`. The order of calls:
+decides its bytes) and a recipe, and one line in :data:`RECIPES` or in a package's entry points. The order of calls:
 
 * the plan, once, in the caller's process: ``listed(folder)`` → ``planned(config, model, pictures, files)`` →
   ``schema(…)``, ``tables()``. All that is costly happens here and goes into tables;
@@ -20,6 +20,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
@@ -33,6 +34,7 @@ from geometry.morphable_model import MorphableModel
 from storage.bad_sample import BadSample
 from storage.dataset import ShardedDataset
 from storage.manifest import ModelInfo
+from storage.photographs import PhotographSource, fingerprint_photographs
 from storage.schema import Schema
 from storage.sources import Source, check_sidecars, fingerprint_sources, open_source
 
@@ -111,6 +113,19 @@ class PlannedSource:
         pictures += [PlannedPicture(r.source_id, code=r.code, reason=r.reason) for r in listing.rejected]
         n_files = sum(len(item.paths) for item in listing.items)
         return cls(listing.root, listing.kind, n_files, tuple(pictures), listing.sidecar_folders)
+
+    @classmethod
+    def of_photographs(cls, listing: PhotographSource, *, kind: str) -> "PlannedSource":
+        """The same of photographs with a file of landmarks beside each; `kind` is what the manifest calls them."""
+        pictures = []
+        for item, found in zip(listing.items, fingerprint_photographs(listing), strict=True):
+            if isinstance(found, BadSample):
+                pictures.append(PlannedPicture(item.source_id, code=found.code, reason=found.sentence))
+                continue
+            files = (PlannedFile(item.image, found.image_sha256), PlannedFile(item.landmarks, found.landmarks_sha256))
+            pictures.append(PlannedPicture(item.source_id, files))
+        pictures += [PlannedPicture(r.source_id, code=r.code, reason=r.reason) for r in listing.rejected]
+        return cls(listing.root, kind, 2 * len(listing.items), tuple(pictures))
 
     def check_model(self, model: MorphableModel) -> None:
         """Raise ValueError when a folder says that its coefficients belong to another model."""
@@ -232,20 +247,31 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "EarConfig": "flows.ear_fields:EarRecipe",
     }
 )
-"""Every recipe by the name of its config's class, as ``module:class``: it is imported when it is wanted."""
+"""Every recipe of this project by the name of its config's class, as ``module:class``: imported when it is wanted."""
+
+GROUP = "facefoundry.recipes"
+"""Entry points under which other installed packages name theirs, likewise."""
+
+
+def recipes() -> dict[str, str]:
+    """All recipes there are: this project's, then what installed packages add."""
+    return dict(RECIPES) | {point.name: point.value for point in entry_points(group=GROUP) if point.name not in RECIPES}
 
 
 def recipe_named(name: str) -> "type[Recipe[Any, Any, Any]]":
     """The recipe for configs of the class of that name."""
-    module, _, recipe = RECIPES[name].partition(":")
+    module, _, recipe = (RECIPES if name in RECIPES else recipes())[name].partition(":")
     return getattr(importlib.import_module(module), recipe)
 
 
 def recipe_name(config: BuildConfig) -> str:
-    """The name under which :data:`RECIPES` has the recipe of a config. Raises ValueError for a config without one."""
+    """The name under which the recipe of a config is known. Raises ValueError for a config without one."""
     name = type(config).__name__
-    if name not in RECIPES:
-        raise ValueError(f"there is no recipe for {name}; flows.recipe.RECIPES has {', '.join(RECIPES)}")
+    if name not in RECIPES and name not in (known := recipes()):
+        raise ValueError(
+            f"there is no recipe for {name}; there are {', '.join(known)}: a package names its own under the entry "
+            f"points {GROUP} (docs/extending.md)"
+        )
     return name
 
 

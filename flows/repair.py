@@ -19,7 +19,7 @@ from flows.build import (
 from flows.config import BuildConfig
 from flows.errors import SourceChanged
 from flows.local import in_workers
-from flows.recipe import RECIPES, recipe_named
+from flows.recipe import recipe_named, recipes
 from storage.card import CARD_KEYS
 from storage.dataset import ShardedDataset
 from storage.manifest import DatasetManifest, read_manifest
@@ -68,7 +68,8 @@ def repair_here(
 
 def config_of(manifest: DatasetManifest) -> BuildConfig:
     """The config of a version as its own class. Raises NotAsPublished when no recipe of today has such configs."""
-    for name in RECIPES:
+    known = recipes()
+    for name in known:
         config_type = recipe_named(name).config_type
         try:
             return cast(BuildConfig, config_type.model_validate(manifest.config))
@@ -76,7 +77,7 @@ def config_of(manifest: DatasetManifest) -> BuildConfig:
             continue
     raise NotAsPublished(
         f"{manifest.name} {manifest.version} was not made by a recipe that can be repeated shard by shard "
-        f"({', '.join(RECIPES)}): remove its folder and run the command that made it again"
+        f"({', '.join(known)}): remove its folder and run the command that made it again"
     )
 
 

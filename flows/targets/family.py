@@ -2,13 +2,14 @@
 
 import abc
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 
+from flows.targets import family_home
 from flows.targets.scene import Scene
 from geometry.morphable_model import MorphableModel
 from render.correspondence import FieldTemplate
@@ -59,6 +60,9 @@ class Ground:
 class TargetFamily(abc.ABC):
     """Targets that are made together. The plan makes a family by `planned`, workers by `prepared` from its tables."""
 
+    version: ClassVar[int] = 1
+    """Raised by hand whenever the same pictures would give other values than before: it is in the data set's version."""
+
     needs_template = False
     """Whether scenes need the z-buffer, and so the ground a template."""
 
@@ -89,20 +93,20 @@ class TargetFamily(abc.ABC):
         """Its stored targets of one sample, by name. Raises BadSample."""
 
 
-FAMILIES: Mapping[str, str] = MappingProxyType(
-    {
-        "field": "flows.targets.field:FieldTargets",
-        "parts": "flows.targets.parts:PartTargets",
-        "heatmaps": "flows.targets.heatmaps:HeatmapTargets",
-    }
-)
-"""Every family beside the position maps, as ``module:class``."""
-
-
 def family_named(name: str) -> type[TargetFamily]:
-    """The family of that name."""
-    module, _, family = FAMILIES[name].partition(":")
-    return getattr(importlib.import_module(module), family)
+    """The family of that name. Raises ValueError for a name that nobody gave to one, and for what is no family."""
+    module, _, attribute = family_home(name).partition(":")
+    family = getattr(importlib.import_module(module), attribute)
+    if not (isinstance(family, type) and issubclass(family, TargetFamily)):
+        raise ValueError(f"the targets {name!r} are to be {module}:{attribute}, which is no TargetFamily")
+    return family
+
+
+def family_tables(families: Sequence[TargetFamily]) -> dict[str, np.ndarray]:
+    """The tables of all families, and their versions once one of them was raised."""
+    tables = {name: table for family in families for name, table in family.tables().items()}
+    versions = np.array([family.version for family in families], dtype=np.int32)
+    return {**tables, "target_versions": versions} if (versions > 1).any() else tables
 
 
 def with_families(schema: Schema, families: Iterable[TargetFamily]) -> Schema:

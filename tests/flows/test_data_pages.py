@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer.main
 
-from flows.command_line import app
 from flows.config import PosmapConfig
 from flows.local import build_here
 
@@ -37,14 +35,3 @@ def test_every_snippet_of_the_page_runs(workplace):
     assert len(list((workplace / "profiles").rglob("*.glb"))) == int(n_profiles)
     assert int(n_steep) > 0
     assert shape.strip() == "(3, 256, 256)"
-
-
-@pytest.mark.parametrize("page", ["export", "data-card"])
-def test_commands_and_options_that_the_pages_show_exist(page):
-    text = (ROOT / "docs" / f"{page}.md").read_text()
-    commands = typer.main.get_command(app).commands
-    shown = re.findall(r"^    facefoundry ([a-z]+)([^\n]*)", text, re.MULTILINE)
-    assert shown
-    for command, rest in shown:
-        options = {spelling for parameter in commands[command].params for spelling in parameter.opts}
-        assert set(re.findall(r"--[a-z-]+", rest)) <= options

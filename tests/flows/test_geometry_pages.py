@@ -33,18 +33,6 @@ def test_every_command_that_a_page_shows_has_its_options(page):
     assert shown <= known | {"--sample", "--faces"}
 
 
-def test_the_readme_leads_to_every_page():
-    """By links in it, or in pages that it leads to."""
-    found, waiting = set(), [DOCS.parent / "README.md"]
-    while waiting:
-        page = waiting.pop()
-        linked = re.findall(r"\]\(([^)#:]+\.md)", page.read_text())
-        new = {(page.parent / link).resolve() for link in linked} - found
-        found |= new
-        waiting += new
-    assert [page.name for page in sorted(DOCS.glob("*.md")) if page not in found] == []
-
-
 def test_the_schemes_and_settings_that_pages_name_are_those_that_there_are():
     text = (DOCS / "fit-landmarks.md").read_text() + (DOCS / "fitting.md").read_text()
     assert all(f"`{name}`" in text for name in SCHEMES)

@@ -1,11 +1,11 @@
-"""What the README shows must run as it stands there."""
+"""What the README shows must run as it stands there; `test_pages.py` looks at the commands and links of all pages."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from flows.command_line import app
 from flows.config import PosmapConfig
 from flows.local import build_here
 
@@ -25,26 +25,15 @@ def test_the_training_code_reads_batches_as_shown(sample_folder, tmp_path):
     assert int(batches) == 1
 
 
-def test_every_command_and_option_that_the_readme_shows_exists():
-    known = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}
-    shown = set(re.findall(r"^    facefoundry ([a-z]+)", README, re.MULTILINE))
-    assert shown - {"model"} <= known
-    help_text = subprocess.run(
-        [sys.executable, "-c", "from flows.command_line import main; main()", "build", "--help"],
-        cwd=ROOT, capture_output=True, text=True, env={"COLUMNS": "300", "PATH": ""},
-    ).stdout  # fmt: skip
-    for option in set(re.findall(r"--[a-z][a-z-]*", README)) - {
-        "--no-prompt",
-        "--type",
-        "--pool",
-        "--all",
-        "--prefect-file",
-    }:
-        assert option in help_text, option
-
-
-def test_every_page_that_is_linked_exists():
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
-            if not link.startswith("http"):
-                assert (page.parent / link).exists(), f"{page.name} links to {link}"
+def test_the_tour_runs_from_top_to_bottom(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "examples" / "tour.py", tmp_path / "tour"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TOUR_STEPS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "tour").iterdir()} >= {"sheet.png", "sample.png", "flat.png", "predicted"}
+    assert "0 rejected" in done.stdout
