@@ -437,6 +437,7 @@ class _Faces:
             if len(self._products) > 1:
                 del self._products[min(self._products)]
             faces = self._distinct[product * FACES_PER_PRODUCT : (product + 1) * FACES_PER_PRODUCT]
+            faces = faces * 2 if len(faces) == 1 else faces  # BLAS rounds a single row otherwise than one of several
             batch = Coefficients(np.stack([f.identity for f in faces]), np.stack([f.expression for f in faces]))
             self._products[product] = self._model.vertices(batch)
         return self._products[product][row]

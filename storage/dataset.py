@@ -4,11 +4,11 @@ import operator
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -19,14 +19,26 @@ from storage.codes import FixedPoint
 from storage.decoding import Decode, decoder_of, find_model, models_folder_of
 from storage.manifest import MANIFEST_KEY, DatasetManifest, Unpublished, read_manifest
 from storage.pins import ReadersPin
-from storage.publish import LATEST_KEY, latest_version
+from storage.publish import LATEST_KEY, latest_version, read_table
 from storage.schema import DerivedTarget, Schema, Target
 from storage.shards import ShardReader, label
-from storage.store import DamagedObject, LocalStore, MissingObject, Place, Store, is_key, place_of, store_at
-from storage.zarr_format import DamagedBytes, ShardFormat, chunk_format_of, table_key
+from storage.store import (
+    DamagedObject,
+    ExchangedObject,
+    LocalStore,
+    MissingObject,
+    Place,
+    Store,
+    is_key,
+    place_of,
+    store_at,
+)
+from storage.zarr_format import DamagedBytes, ShardFormat
 
 if TYPE_CHECKING:
     from storage.views import DatasetView, Which
+
+T = TypeVar("T")
 
 OPEN_OBJECTS = 256
 """Shard objects that a reader holds open at once, each with its index (16 bytes a slot)."""
@@ -233,13 +245,8 @@ class ShardedDataset(Sequence):  # type: ignore[type-arg]  # a type checker that
         values = np.empty((len(slots), *shape), dtype=dtype)
 
         def read_into(row: int, out: np.ndarray) -> None:
-            shard = int(shards[row])
-            try:
-                self._reader(target.name, shard).read_into(int(places[row]), out)
-            except DamagedObject:
-                with self._lock:  # the object may be mended, and is to be opened anew then
-                    self._readers.pop((target.name, shard), None)
-                raise
+            shard, place = int(shards[row]), int(places[row])
+            self._with_reader(target.name, shard, lambda reader: reader.read_into(place, out))
 
         def read_rows(rows: Sequence[int]) -> None:
             codes = np.empty(chunk.shape, dtype=chunk.numpy_dtype)
@@ -286,27 +293,31 @@ class ShardedDataset(Sequence):  # type: ignore[type-arg]  # a type checker that
                 self._readers.popitem(last=False)  # its file is closed when the last thread has done with it
         return reader
 
+    def _with_reader(self, name: str, shard: int, read: Callable[[ShardReader], T]) -> T:
+        """What `read` gives. A shard that was exchanged is opened anew, once: its label and its index are looked at."""
+        try:
+            return read(self._reader(name, shard))
+        except DamagedObject as damage:
+            self._forget_reader(name, shard)  # the object may be mended, and is to be opened anew then
+            if not isinstance(damage, ExchangedObject):
+                raise
+        try:
+            return read(self._reader(name, shard))
+        except DamagedObject:
+            self._forget_reader(name, shard)
+            raise
+
+    def _forget_reader(self, name: str, shard: int) -> None:
+        with self._lock:
+            self._readers.pop((name, shard), None)
+
     def mark(self, target: Target, slot: int) -> tuple[int, bytes]:
         """What tells a stored sample from another one of the same format; see :meth:`ShardReader.mark`."""
         shard, place = divmod(slot, self.manifest.plan.shard_size)
-        return self._reader(target.name, shard).mark(place)
+        return self._with_reader(target.name, shard, lambda reader: reader.mark(place))
 
     def _decode(self, target: DerivedTarget, stored: dict[str, np.ndarray], n_samples: int) -> np.ndarray:
         with self._lock:
             if target.name not in self._decoders:
                 self._decoders[target.name] = decoder_of(target).prepare(self)
         return self._decoders[target.name](stored, n_samples)
-
-
-def read_table(store: Store, name: str) -> np.ndarray:
-    """A constant array of a version's folder (read-only). Raises MissingObject and DamagedObject."""
-    key = f"tables/{name}/zarr.json"
-    try:
-        chunk = chunk_format_of(store.get(key))
-        key = f"tables/{name}/{table_key(chunk)}"
-        table = np.empty(chunk.shape, dtype=chunk.numpy_dtype)
-        chunk.decode_into(store.get(key), table)
-    except DamagedBytes as error:
-        raise DamagedObject(key, str(error)) from None
-    table.flags.writeable = False
-    return table

@@ -9,9 +9,11 @@ from typing import Literal
 from storage.byte_codes import FileBytes, Jpeg
 from storage.codes import FixedPoint, Plain, Utf8
 from storage.schema import DerivedTarget, Schema, Target
+from storage.zarr_format import Compression
 
-Maps = Literal["materialized", "parametric", "float"]
-"""How position maps are kept: in fixed point, as the parameters that readers decode them from, or in float32."""
+Maps = Literal["materialized", "uncompressed", "parametric", "float"]
+"""How position maps are kept: in fixed point, compressed or not, as the parameters that readers decode them from, or in
+float32."""
 
 PARAMETRIC_PRECISION_PX = 1 / 1024
 """How far a map that a reader decodes may lie from the builder's: float32 sums in another order. Measured: 0.00006."""
@@ -27,15 +29,17 @@ def position_map_schema(
     source_id_bytes: int = 128,
     jpeg_quality: int | None = None,
     photograph_bytes: int | None = None,
+    compresses_images: bool = True,
 ) -> Schema:
     """Image, position map or its parameters, coverage, landmarks, coefficients, pose, crop, and where it is from.
 
-    With `maps` None there is no position map. Images are lossless, or JPEGs of `jpeg_quality`, or cut on reading out of
-    the photograph's own file, the longest of which has `photograph_bytes`.
+    With `maps` None there is no position map. Images are lossless (compressed, unless `compresses_images` is False), or
+    JPEGs of `jpeg_quality`, or cut on reading out of the photograph's own file, the longest of which has
+    `photograph_bytes`.
     """
     stored_map = () if maps in (None, "parametric") else (_stored_position_map(map_size, image_size, maps),)
     derived_map = (_derived_position_map(map_size),) if maps == "parametric" else ()
-    image: Target = _stored_image(image_size, jpeg_quality)
+    image: Target = _stored_image(image_size, jpeg_quality, compresses=compresses_images)
     derived_image: tuple[DerivedTarget, ...] = ()
     if photograph_bytes is not None:
         image, derived_image = _photograph(photograph_bytes), (_derived_image(image_size),)
@@ -54,8 +58,8 @@ def map_code(image_size: int) -> FixedPoint:
     return FixedPoint(steps_per_unit=64 >> doubled, offset=256 << doubled)
 
 
-def _stored_image(size: int, jpeg_quality: int | None) -> Target:
-    lossless = jpeg_quality is None
+def _stored_image(size: int, jpeg_quality: int | None, *, compresses: bool) -> Target:
+    lossless: Compression = "lz4_bitshuffle" if compresses else "none"
     return Target(
         name="image",
         dtype="uint8",
@@ -64,7 +68,7 @@ def _stored_image(size: int, jpeg_quality: int | None) -> Target:
         unit="sRGB",
         description="the crop of the photograph, red green blue",
         code=Plain() if jpeg_quality is None else Jpeg(quality=jpeg_quality, size_hw=(size, size)),
-        compression="lz4_bitshuffle" if lossless else "lz4_shuffle",
+        compression=lossless if jpeg_quality is None else "lz4_shuffle",
         channels_first=True,
     )
 
@@ -102,7 +106,7 @@ def _stored_position_map(size: int, image_size: int, maps: Maps) -> Target:
         description="where each texel lies in the crop: x right, y down, z toward the viewer; 0 where not covered",
         code=Plain() if maps == "float" else map_code(image_size),
         precision=0.0 if maps == "float" else None,
-        compression="lz4_shuffle",
+        compression="none" if maps == "uncompressed" else "lz4_shuffle",
         channels_first=True,
     )
 

@@ -5,9 +5,10 @@ Only this file knows obstore. Credentials, region and endpoint come from the env
 address, so that no pickle, manifest or message holds any of them.
 
 What S3 promises is used: an object is there whole or not at all, reading follows writing, and ``If-None-Match`` and
-``If-Match`` make one of several writers win. What a network does is guarded against here: every object carries its
-SHA-256 and the token of the call that wrote it (user metadata), so that a whole object with other bytes is asked for
-again, and a conditional write whose answer was lost is recognised as one's own.
+``If-Match`` make one of several writers win; an object that is held open is read with ``If-Match`` too, so that bytes of
+another one that took its place are never given out. What a network does is guarded against here: every object carries
+its SHA-256 and the token of the call that wrote it (user metadata), so that a whole object with other bytes is asked
+for again, and a conditional write whose answer was lost is recognised as one's own.
 """
 
 import hashlib
@@ -20,8 +21,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import repeat
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from storage.store import Bytes, DamagedObject, MissingObject, ObjectReader, Store, StoreUrl, check_key, is_key
+from storage.store import (
+    Bytes,
+    DamagedObject,
+    ExchangedObject,
+    MissingObject,
+    ObjectReader,
+    Store,
+    StoreUrl,
+    check_key,
+    is_key,
+)
 
 T = TypeVar("T")
 
@@ -40,6 +52,18 @@ _CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_SKIP_SIGNATURE",
 )
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_SIGNS = (
+    ("kind: Timeout|TimedOut", "silence for longer than AWS_TIMEOUT"),
+    ("dns error", "its name is not known"),
+    ("ConnectionRefused", "the connection was refused"),
+    ("(?i)certificate|HandshakeFailure|InvalidContentType|InvalidMessage", "no encrypted connection could be made"),
+    ("IncompleteMessage|ConnectionReset|UnexpectedEof|kind: (Decode|Body)", "it hung up"),
+    ("NetworkUnreachable|HostUnreachable", "there is no way to it"),
+    ("kind: Connect", "there was no connection"),
+)
+"""What obstore's errors hold in their details, and what it means."""
+_YES = ("1", "true", "on", "yes", "y")
 _process_of_the_runtime: int | None = None
 
 
@@ -102,7 +126,7 @@ class ObjectStore(Store):
     def get(self, key: str, range: tuple[int, int] | None = None) -> bytes:  # noqa: D102
         check_key(key)
         if range is not None:
-            return self._get_range(key, *range)
+            return self.part(key, *range)
         for _ in repeat(None, ATTEMPTS):
             data, attributes = self._present(key, _get_whole)
             stated = attributes.get(_SHA256)
@@ -148,16 +172,37 @@ class ObjectStore(Store):
         check_key(key)
         return self._present(key, lambda s3, path: s3.head(path)["size"])
 
+    def size_and_tag(self, key: str) -> tuple[int, str | None]:
+        """How many bytes the object has, and its ETag, which another object of that name would not have."""
+        check_key(key)
+
+        def ask(s3: Any, path: str) -> tuple[int, str | None]:
+            said = s3.head(path)
+            return said["size"], said["e_tag"]
+
+        return self._present(key, ask)
+
     def modified(self, key: str) -> float:  # noqa: D102
         check_key(key)
         return self._present(key, lambda s3, path: s3.head(path)["last_modified"].timestamp())
 
-    def _get_range(self, key: str, start: int, stop: int) -> bytes:
+    def part(self, key: str, start: int, stop: int, tag: str | None = None) -> bytes:
+        """Exactly the bytes [start, stop). With `tag`, of the object with this ETag; ExchangedObject if it is another."""
         if start == stop:
             self.size(key)
             return b""
+        options = {"range": (start, stop)} | ({"if_match": tag} if tag else {})
+
+        def ask(s3: Any, path: str) -> bytes:
+            answer = s3.get(path, options=options)
+            if tag and answer.meta["e_tag"] != tag:  # a server that does not know the condition
+                raise ExchangedObject(key)
+            return bytes(answer.bytes())
+
         for _ in repeat(None, ATTEMPTS):  # a reply may be cut short without a word
-            data = self._present(key, lambda s3, path: bytes(s3.get_range(path, start=start, end=stop)))
+            data = self._present(key, ask, taken=[None])
+            if data is None:
+                raise ExchangedObject(key)
             if len(data) == stop - start:
                 return data
             if self.size(key) < stop:
@@ -182,10 +227,10 @@ class ObjectStore(Store):
         except MissingObject:
             return False
 
-    def _present(self, key: str, ask: Callable[[Any, str], T]) -> T:
+    def _present(self, key: str, ask: Callable[[Any, str], T], **answers: Any) -> T:
         """What `ask` gives; MissingObject when it is told twice that there is no such object."""
         for _ in repeat(None, 2):
-            found: list[T] = self._call(key, lambda s3: [ask(s3, key)], absent=[])
+            found: list[T] = self._call(key, lambda s3: [ask(s3, key)], absent=[], **answers)
             if found:
                 return found[0]
         raise MissingObject(key)
@@ -265,6 +310,7 @@ class ObjectStore(Store):
                 f"{self.url} needs credentials in the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a web "
                 "identity; nothing else is asked, and AWS_SKIP_SIGNATURE=true reads what is public"
             )
+        _check_endpoints()
         bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
         patience = self.patience
         return S3Store(
@@ -285,13 +331,16 @@ class _NoAnswer(ObjectStoreFailed):
 
 
 class _RangeReader(ObjectReader):
+    """One request a read, as without the condition: the server compares the ETag of the object that was opened."""
+
     attempts = ATTEMPTS
 
     def __init__(self, store: ObjectStore, key: str) -> None:
-        self._store, self._key, self.size = store, key, store.size(key)
+        self._store, self._key = store, key
+        self.size, self._tag = store.size_and_tag(key)
 
     def read(self, start: int, stop: int) -> Bytes:
-        return self._store.get(self._key, (start, stop))
+        return self._store.part(self._key, start, stop, self._tag)
 
 
 def _get_whole(s3: Any, key: str) -> tuple[bytes, dict[str, str]]:
@@ -310,8 +359,36 @@ def _sentence(error: BaseException) -> str:
     what = re.search(r"non-2xx status code: (\d+ [A-Za-z -]+)", first)
     if what:
         return f"the server answered {what[1].strip()}" + (f", {code[1]}" if code else "")
-    reason = re.search(r"HTTP error: ([\w ]+)", first)
-    return f"no whole answer came ({reason[1] if reason else type(error).__name__})"
+    told = str(error)
+    reason = next((reason for sign, reason in _SIGNS if re.search(sign, told)), type(error).__name__)
+    advice = "" if "hung up" in reason else f"; look at {' and '.join([*_endpoints(), 'the network'])}"
+    return f"no whole answer came from {_server()} ({reason}){advice}"
+
+
+def _endpoints() -> dict[str, str]:
+    """The settings that name a server other than Amazon's, as far as they are there."""
+    return {name: os.environ[name] for name in _ENDPOINTS if os.environ.get(name)}
+
+
+def _server() -> str:
+    """Who is asked, without the user and password that an address may hold."""
+    for address in _endpoints().values():
+        parts = urlsplit(address)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return f"Amazon S3 in {os.environ.get('AWS_REGION') or os.environ.get('AWS_DEFAULT_REGION') or 'us-east-1'}"
+
+
+def _check_endpoints() -> None:
+    """What obstore would panic about, which no `except` of ours would see."""
+    for name, address in _endpoints().items():
+        if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", address):
+            raise ObjectStoreFailed(
+                f"{name} is no address of a server: it should be like https://host or http://host:port"
+            )
+        if address.startswith("http:") and os.environ.get("AWS_ALLOW_HTTP", "").lower() not in _YES:
+            raise ObjectStoreFailed(
+                f"{name} is an address without encryption, {_server()}; AWS_ALLOW_HTTP=true says that it is meant so"
+            )
 
 
 def _refuse_forked() -> None:

@@ -34,8 +34,18 @@ from storage.manifest import (
     table_digests,
 )
 from storage.phases import Phase, reach
-from storage.store import DamagedObject, LocalStore, MissingObject, Place, Store, is_key, store_at
-from storage.zarr_format import ChunkFormat, group_metadata, table_key, table_metadata
+from storage.store import (
+    DamagedObject,
+    ExchangedObject,
+    LocalStore,
+    MissingObject,
+    ObjectReader,
+    Place,
+    Store,
+    is_key,
+    store_at,
+)
+from storage.zarr_format import ChunkFormat, DamagedBytes, chunk_format_of, group_metadata, table_key, table_metadata
 
 LATEST_KEY = "latest"
 REMOVAL_KEY = "removal"
@@ -206,26 +216,34 @@ def draft_manifest(
     )
 
 
-def publish(store: Store, draft: DatasetManifest, *, threads: int = _THREADS) -> DatasetManifest:
+def publish(
+    store: Store, draft: DatasetManifest, *, written: Mapping[str, bytes] | None = None, threads: int = _THREADS
+) -> DatasetManifest:
     """Read every object and hold it to its receipt, then write the manifest: from then on it is a data set.
 
-    Objects that came after the draft (contact sheets, cards) become part of the version too. Publishing twice changes
-    nothing. Raises MissingObject or DamagedObject when a shard is not as its receipt says, PublishedMeanwhile on an
-    object store where another builder was faster, and ValueError when the folder holds another published version, or
-    objects among the arrays that no receipt answers for.
+    Objects that came after the draft (contact sheets, cards) become part of the version too; `written` are the bytes of
+    those that the caller has put, which they are held to. Publishing twice changes nothing. Raises MissingObject or
+    DamagedObject when a shard is not as its receipt says, tables and metadata not as the plan does, or an object not as it
+    was written; PublishedMeanwhile on an object store where another builder was faster; and ValueError when the folder
+    holds another published version, or objects among the arrays that no receipt answers for.
     """
     reach(Phase.VERIFY, draft.version)
     promised = {info.key: info for info in draft.objects if info.first is not None}
     keys = _keys(store)
-    for key in sorted(promised.keys() - set(keys)):
+    known = promised | {info.key: info for info in draft.objects if info.key.startswith("receipts/")}
+    constants = _digests_of_constants(store, draft.plan)
+    constants |= {key: hashlib.sha256(data).hexdigest() for key, data in (written or {}).items()}
+    for key in sorted((known.keys() | constants.keys()) - set(keys)):
         raise MissingObject(key)
     _refuse_strangers(keys, promised, draft.plan)
 
     def checked(key: str) -> ObjectInfo:
-        info = promised.get(key)
+        info = known.get(key)
         if info is None:
-            return describe_object(store, key)
-        if not is_as_described(store, info):
+            info = describe_object(store, key)
+            if constants.get(key, info.sha256) != info.sha256:
+                raise DamagedObject(key, "is not what this build has written")
+        elif not is_as_described(store, info):
             raise DamagedObject(key, "is not what the shard's receipt says")
         return info
 
@@ -275,7 +293,7 @@ def latest_version(dataset: Store) -> str:
         return str(content["version"])
     except MissingObject:
         raise Unpublished(f"{dataset} has no published version; build it first") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DamagedObject(LATEST_KEY, "does not name a version") from None
 
 
@@ -319,6 +337,13 @@ def describe_object(store: Store, key: str, *, about_bytes: int | None = None) -
     if about_bytes <= _WHOLE:
         data = store.get(key)
         return ObjectInfo(key=key, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    try:
+        return _hashed(reader, key)
+    except ExchangedObject:  # mended under our eyes: what counts is what is there now
+        return _hashed(store.open(key), key)
+
+
+def _hashed(reader: ObjectReader, key: str) -> ObjectInfo:
     digest = hashlib.sha256()
     for start in range(0, reader.size, _PIECE):
         digest.update(reader.read(start, min(start + _PIECE, reader.size)))
@@ -346,6 +371,29 @@ def constant_objects(plan: DatasetPlan, tables: Mapping[str, np.ndarray]) -> Ite
         "schema": plan.sample_schema.model_dump(mode="json"),
     }
     yield "zarr.json", group_metadata(attributes, metadata)
+
+
+def read_table(store: Store, name: str) -> np.ndarray:
+    """A constant array of a version's folder (read-only). Raises MissingObject and DamagedObject."""
+    key = f"tables/{name}/zarr.json"
+    try:
+        chunk = chunk_format_of(store.get(key))
+        key = f"tables/{name}/{table_key(chunk)}"
+        table = np.empty(chunk.shape, dtype=chunk.numpy_dtype)
+        chunk.decode_into(store.get(key), table)
+    except DamagedBytes as error:
+        raise DamagedObject(key, str(error)) from None
+    table.flags.writeable = False
+    return table
+
+
+def _digests_of_constants(store: Store, plan: DatasetPlan) -> dict[str, str]:
+    """The SHA-256 of what all shards share, by key. Raises MissingObject or DamagedObject for a table that is not the plan's."""
+    tables = {name: read_table(store, name) for name in plan.tables}
+    for name, digest in table_digests(tables).items():
+        if digest != plan.tables[name]:
+            raise DamagedObject(f"tables/{name}", "is not the table that the plan was made for")
+    return {key: hashlib.sha256(data).hexdigest() for key, data in constant_objects(plan, tables)}
 
 
 def _read_receipt(store: Store, plan: DatasetPlan, fingerprint: str, shard: int) -> Receipt:

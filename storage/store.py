@@ -48,6 +48,16 @@ class DamagedObject(Exception):
         return f"object {self.key} {self.problem}; its data must not be used. {_remedy(self.key)}"
 
 
+class ExchangedObject(DamagedObject):
+    """Another object lies where one was opened; it may be whole, and has to be opened before it is read."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "was exchanged while it was read")
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return ExchangedObject, (self.key,)
+
+
 def _remedy(key: str) -> str:
     return _REMEDY_OF_BUILDS if key in _OF_BUILDS else _REMEDY
 
@@ -118,6 +128,12 @@ def store_at(place: str | os.PathLike[str]) -> "Store":
     return ObjectStore(where)
 
 
+def say_where(error: OSError, path: Path) -> None:
+    """Give the system's error a name, where it has none: it speaks of a full disk without saying which."""
+    if error.errno is not None and error.filename is None:
+        error.filename = str(path)
+
+
 def copied_here(store: "Store", key: str, folder: Path) -> Path:
     """`key` as a file of the local `folder`, fetched where it is missing; a path without a file where there is none.
 
@@ -143,10 +159,13 @@ class ObjectReader(abc.ABC):
 
     @abc.abstractmethod
     def read(self, start: int, stop: int) -> Bytes:
-        """Exactly the bytes [start, stop); DamagedObject when the object ends before."""
+        """Exactly the bytes [start, stop) of the object that was opened, never of another one that took its place.
+
+        Raises DamagedObject when the object ends before, ExchangedObject when it is there no more.
+        """
 
     def is_current(self) -> bool:
-        """Whether the object is the one that was opened; what was read of it before means nothing of another one."""
+        """Whether the object is the one that was opened, as far as can be told without reading it."""
         return True
 
 
@@ -346,6 +365,9 @@ class LocalStore(Store):
                 file.flush()
                 os.fsync(file.fileno())
             give_name(private, path)
+        except OSError as error:
+            say_where(error, path)
+            raise
         finally:
             private.unlink(missing_ok=True)
         _sync_folder(path.parent)

@@ -17,6 +17,7 @@ import numpy as np
 
 from storage.dataset import ShardedDataset
 from storage.manifest import DatasetManifest
+from storage.store import say_where
 
 Progress = Callable[[int], None]
 """Told how many samples were written since the last call."""
@@ -57,6 +58,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rmdir()
         os.rename(private, folder)
+    except OSError as error:
+        say_where(error, folder)
+        raise
     finally:
         os.close(lock)
         shutil.rmtree(private, ignore_errors=True)

@@ -98,6 +98,13 @@ def main() -> None:
         encode, decode = with_blosc(library, level, shuffle, pictures[0])
         row(f"lossless, {library} {level} {shuffle}", pictures, encode, decode, decibels)
     row(
+        "uncompressed",
+        pictures,
+        bytes,
+        lambda c: np.frombuffer(c, np.uint8).reshape(pictures[0].shape).copy(),
+        decibels,
+    )
+    row(
         "lossless, PNG", pictures,
         lambda a: cv2.imencode(".png", np.moveaxis(a, 0, -1)[..., ::-1])[1],
         lambda c: np.moveaxis(cv2.imdecode(c, cv2.IMREAD_COLOR_RGB), -1, 0), decibels,
@@ -131,6 +138,10 @@ def main() -> None:
             lambda a, encode=encode: encode(code.encode(a)),
             lambda c, decode=decode: code.decode(decode(c)), pixels_off,
         )  # fmt: skip
+    row(
+        "fixed point, uncompressed", maps, lambda a: bytes(code.encode(a)),
+        lambda c: code.decode(np.frombuffer(c, "<u2").reshape(maps[0].shape)), pixels_off,
+    )  # fmt: skip
     row(
         "fixed point, pcodec 8", maps,
         lambda a: PCodec(level=8).encode(code.encode(a)),

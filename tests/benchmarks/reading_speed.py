@@ -7,10 +7,13 @@ a torch DataLoader. FOLDER keeps what is written, about 5 GB for 1,024 samples, 
 turns, and the medians printed: samples a second by the clock, and processor time a sample of all processes together.
 
 What the others hold is as their users have it, and made quick: maps are stored channels first as raw float32, pictures
-as JPEG of quality 95 (or PNG, or raw), everything lies in the page cache, decoders run on one thread.
+as JPEG of quality 95 (or PNG, or raw), everything lies in the page cache, decoders run on one thread. None of them has
+checksums, but for one row of LMDB: raw values, each with a crc32c of the kind that a chunk of ours has, compared on
+every read.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -20,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
+import google_crc32c
 import lmdb
 import numpy as np
 import torch
@@ -34,8 +38,10 @@ from train.loader import make_loader
 BATCH = 32
 TARGETS = ("image", "position_map")
 TAR_SAMPLES = 256
+ENVIRONMENTS = ("lmdb-jpg", "lmdb-raw", "lmdb-crc")
 OURS = {
     "ours: lossless + fixed point": {},
+    "ours: uncompressed + fixed point": {"images": "uncompressed", "maps": "uncompressed"},
     "ours: JPEG 95 + fixed point": {"images": "jpeg:95"},
     "ours: source's JPEG + fixed point": {"images": "source"},
     "ours: lossless + float32": {"maps": "float"},
@@ -81,12 +87,31 @@ class Lmdb(Dataset):
         if self.environment is None:
             self.environment = lmdb.open(self.path, readonly=True, lock=False, readahead=False, subdir=True)
         with self.environment.begin(buffers=True) as transaction:
-            content = transaction.get(b"i%06d" % index)
+            content, values = (self.checked(transaction.get(b"%c%06d" % (kind, index))) for kind in b"im")
             picture = (
                 np.frombuffer(content, np.uint8).reshape(3, 256, 256).copy() if self.is_raw else decoded_jpeg(content)
             )
-            xyz = np.frombuffer(transaction.get(b"m%06d" % index), np.float32).reshape(3, 256, 256).copy()
+            xyz = np.frombuffer(values, np.float32).reshape(3, 256, 256).copy()
         return torch.from_numpy(picture), torch.from_numpy(xyz)
+
+    def checked(self, value: memoryview) -> memoryview:
+        """The value as it is."""
+        return value
+
+
+class CheckedLmdb(Lmdb):
+    """Raw values with their crc32c before them, compared on every read."""
+
+    def checked(self, value: memoryview) -> memoryview:
+        """The value behind its checksum."""
+        if google_crc32c.value(np.frombuffer(value, np.uint8)[4:]) != int.from_bytes(value[:4], "little"):
+            raise ValueError("a value does not match its checksum")
+        return value[4:]
+
+
+def with_checksum(value: bytes) -> bytes:
+    """As :class:`CheckedLmdb` reads it: four bytes in front keep floats aligned."""
+    return google_crc32c.value(value).to_bytes(4, "little") + value
 
 
 def from_tar(sample: dict[str, bytes]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,18 +139,19 @@ def written(folder: Path, source: Path, n_samples: int) -> dict[str, Path]:
         paths[name] = Path(
             str(build_here(config, source=source, model="built-in", out=folder / "ours", workers=2).path)
         )
-    for name in ("jpg", "png", "tar", "lmdb-jpg", "lmdb-raw"):
+    for name in ("jpg", "png", "tar", *ENVIRONMENTS):
         paths[name] = folder / f"{name}-{n_samples}"
     if (folder / f"done-{n_samples}").exists():
         return paths
     dataset = open_dataset(paths["ours: lossless + fixed point"])
     for name in ("jpg", "png", "tar"):
         paths[name].mkdir(parents=True, exist_ok=True)
-    environments = {name: lmdb.open(str(paths[name]), map_size=1 << 36) for name in ("lmdb-jpg", "lmdb-raw")}
+    environments = {name: lmdb.open(str(paths[name]), map_size=1 << 36) for name in ENVIRONMENTS}
     tar = webdataset.ShardWriter(str(paths["tar"] / "%04d.tar"), maxcount=TAR_SAMPLES, verbose=0)
     for first in range(0, n_samples, BATCH):
         batch = dataset.read(range(first, first + BATCH), TARGETS)
-        with environments["lmdb-jpg"].begin(write=True) as jpgs, environments["lmdb-raw"].begin(write=True) as raws:
+        with contextlib.ExitStack() as stack:
+            jpgs, raws, checked = (stack.enter_context(environments[name].begin(write=True)) for name in ENVIRONMENTS)
             for index, picture, xyz in zip(
                 range(first, first + BATCH), batch["image"], batch["position_map"], strict=True
             ):
@@ -138,6 +164,8 @@ def written(folder: Path, source: Path, n_samples: int) -> dict[str, Path]:
                 jpgs.put(b"i%06d" % index, jpg), jpgs.put(b"m%06d" % index, xyz.tobytes())
                 raw = np.ascontiguousarray(np.moveaxis(picture, -1, 0)).tobytes()
                 raws.put(b"i%06d" % index, raw), raws.put(b"m%06d" % index, xyz.tobytes())
+                checked.put(b"i%06d" % index, with_checksum(raw))
+                checked.put(b"m%06d" % index, with_checksum(xyz.tobytes()))
     tar.close()
     for environment in environments.values():
         environment.close()
@@ -171,6 +199,7 @@ def ways(paths: dict[str, Path], n_samples: int, workers: int) -> dict[tuple[str
         "loose .npy + .png": LooseFiles(paths["png"], ".png", n_samples),
         "LMDB: JPEG + float32": Lmdb(paths["lmdb-jpg"], n_samples, is_raw=False),
         "LMDB: raw uint8 + float32": Lmdb(paths["lmdb-raw"], n_samples, is_raw=True),
+        "LMDB: raw uint8 + float32, crc32c": CheckedLmdb(paths["lmdb-crc"], n_samples, is_raw=True),
     }
     for order in ("in order", "shuffled"):
         for name, dataset in mapped.items():
@@ -233,7 +262,8 @@ def main() -> None:
         return
     paths = written(options.folder, options.source, options.samples)
     keys = {"loose .npy + .jpg": "jpg", "loose .npy + .png": "png", "LMDB: JPEG + float32": "lmdb-jpg",
-            "LMDB: raw uint8 + float32": "lmdb-raw", "WebDataset: JPEG + float32": "tar"}  # fmt: skip
+            "LMDB: raw uint8 + float32": "lmdb-raw", "LMDB: raw uint8 + float32, crc32c": "lmdb-crc",
+            "WebDataset: JPEG + float32": "tar"}  # fmt: skip
     for workers in options.workers:
         results: dict[tuple[str, str], list[tuple[float, float]]] = {}
         loaders = {

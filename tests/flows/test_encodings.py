@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import zarr
 from pydantic import ValidationError
 
 from flows.build import build_shard, opened_build, publish_with
@@ -48,7 +49,13 @@ def built(sample_folder, tmp_path_factory):
 def test_every_choice_is_a_version_of_its_own_and_the_default_is_written_as_it_always_was(built):
     plain = built()
     assert "images" not in plain.manifest.plan.config
-    others = [built(images="jpeg:90"), built(images="source"), built(maps="float"), built(maps="parametric")]
+    others = [
+        built(images="jpeg:90"),
+        built(images="source"),
+        built(images="uncompressed", maps="uncompressed"),
+        built(maps="float"),
+        built(maps="parametric"),
+    ]
     versions = [dataset.manifest.version for dataset in (plain, *others)]
     assert len(set(versions)) == len(versions)
     assert built(images="lossless", maps="materialized").manifest.version == plain.manifest.version
@@ -67,6 +74,18 @@ def test_the_crop_of_the_sources_own_file_is_the_crop_that_the_builder_would_sto
     stored = source.read(slice(None), ["photograph"])["photograph"]
     assert {hashlib.sha256(content).hexdigest() for content in stored} == files
     assert "photograph" not in source.schema.names
+
+
+def test_uncompressed_is_the_same_content_in_chunks_of_plain_numbers(built):
+    plain, loose = built(), built(images="uncompressed", maps="uncompressed")
+    n, texels = len(plain), SIZE * SIZE * 3
+    for name, bytes_of_a_number in (("image", 1), ("position_map", 2)):
+        np.testing.assert_array_equal(*(dataset.read(slice(None), [name])[name] for dataset in (plain, loose)))
+        at_least = n * texels * bytes_of_a_number
+        kept = sum(info.bytes for info in loose.manifest.objects if info.key.startswith(f"{name}/c."))
+        assert at_least < kept < 1.01 * at_least + 5000
+        array = zarr.open_group(loose.path, mode="r")[name]
+        assert [codec.to_dict()["name"] for codec in array.metadata.codecs[0].codecs] == ["bytes", "crc32c"]
 
 
 def test_a_jpeg_loses_what_the_manifest_says(built):

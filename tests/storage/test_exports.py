@@ -211,6 +211,16 @@ def test_a_failed_export_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_export_that_finds_the_disk_full_names_itself(tmp_path):
+    with (
+        pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/out'"),
+        new_folder(tmp_path / "out") as private,
+        open("/dev/full", "wb") as file,
+    ):
+        file.write(private.name.encode())
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_a_killed_export_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
     code = (
         "import os, sys; from pathlib import Path; from storage.exports.common import new_folder\n"

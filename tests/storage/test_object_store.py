@@ -26,7 +26,7 @@ from storage.publish import (
     publish,
     start_version,
 )
-from storage.store import DamagedObject, MissingObject, StoreUrl, place_of, store_at
+from storage.store import DamagedObject, ExchangedObject, MissingObject, StoreUrl, place_of, store_at
 from storage.verify import verify
 from storage.versions import prune, published_versions
 
@@ -151,6 +151,38 @@ def test_an_object_that_rotted_is_not_given_out(store):
         store.get("a")
 
 
+def test_an_object_held_open_is_read_or_refused_but_never_another_that_took_its_place(store):
+    store.put("a", b"0123456789")
+    held = store.open("a")
+    assert held.read(2, 5) == b"234"
+    store.put("a", b"9876543210")
+    for start, stop in ((2, 5), (8, 12)):
+        with pytest.raises(ExchangedObject, match="object a was exchanged while it was read"):
+            held.read(start, stop)
+    assert store.get("a", (2, 5)) == store.open("a").read(2, 5) == b"765"
+    store.delete("a")
+    with pytest.raises(MissingObject, match="a is missing"):
+        held.read(2, 5)
+    store.put("a", b"0123456789")  # put back as it was
+    assert held.read(2, 5) == b"234"
+
+
+def test_an_exchange_is_noticed_where_the_server_does_not_know_conditions(store, s3_server, monkeypatch):
+    ask = s3_server.ask
+
+    def unconditional(method, path, body=None, headers=None):
+        kept = {name: value for name, value in (headers or {}).items() if name.lower() != "if-match"}
+        return ask(method, path, body, kept)
+
+    monkeypatch.setattr(s3_server, "ask", unconditional)
+    store.put("a", b"0123456789")
+    held = store.open("a")
+    assert held.read(2, 5) == b"234"
+    store.put("a", b"9876543210")
+    with pytest.raises(ExchangedObject):
+        held.read(2, 5)
+
+
 def test_failures_are_one_sentence_without_secrets(store, s3_server, monkeypatch):
     sentences = []
     with pytest.raises(ObjectStoreFailed, match="404 Not Found, NoSuchBucket") as no_bucket:
@@ -163,13 +195,47 @@ def test_failures_are_one_sentence_without_secrets(store, s3_server, monkeypatch
         store.get("a")
     sentences.append(str(busy.value))
     monkeypatch.setitem(os.environ, "AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    with pytest.raises(ObjectStoreFailed, match="no whole answer came") as nobody:
+    with pytest.raises(ObjectStoreFailed, match="no whole answer came from http://127.0.0.1:1 ") as nobody:
         ObjectStore(store.url, QUICK).get("a")
     sentences.append(str(nobody.value))
     assert not [text for text in sentences if "CANARY" in text or "\n" in text]
     assert all(
         error.value.__cause__ is None and error.value.__suppress_context__ for error in (no_bucket, busy, nobody)
     )
+
+
+@pytest.mark.parametrize(
+    ("setting", "address", "sentence"),
+    [
+        ("AWS_ENDPOINT_URL", "http://me:CANARY@127.0.0.1:1",
+         r"from http://127.0.0.1:1 \(the connection was refused\); look at AWS_ENDPOINT_URL and the network; the same"),
+        ("AWS_ENDPOINT_URL", "http://there-is-none.invalid",
+         r"from http://there-is-none.invalid \(its name is not known\); look at AWS_ENDPOINT_URL and the network"),
+        ("AWS_ENDPOINT_URL", "CANARY, mistyped",
+         "^AWS_ENDPOINT_URL is no address of a server: it should be like https://host or http://host:port$"),
+    ],
+)  # fmt: skip
+def test_a_server_that_cannot_be_reached_is_named_with_what_to_look_at(store, monkeypatch, setting, address, sentence):
+    monkeypatch.setitem(os.environ, setting, address)
+    for ask in (lambda store: store.get("a"), lambda store: store.list(""), lambda store: store.put("a", b"")):
+        with pytest.raises(ObjectStoreFailed, match=sentence) as failed:
+            ask(ObjectStore(store.url, Patience(max_retries=0, first_pause_s=0.01, longest_pause_s=0.05)))
+        assert "CANARY" not in str(failed.value)
+
+
+def test_a_server_that_says_nothing_is_said_to_be_silent(store, s3_server):
+    store.put("a", b"")
+    with (
+        s3_server.unreliable(1.0, kinds=["hang"], hang_s=1.0),
+        pytest.raises(ObjectStoreFailed, match=r"from http://127.* \(silence for longer than AWS_TIMEOUT\)"),
+    ):
+        ObjectStore(store.url, Patience(max_retries=0)).get("a")
+
+
+def test_an_address_without_encryption_is_used_only_where_that_is_meant(store, monkeypatch):
+    monkeypatch.delitem(os.environ, "AWS_ALLOW_HTTP")
+    with pytest.raises(ObjectStoreFailed, match=r"without encryption, http://127.*; AWS_ALLOW_HTTP=true says"):
+        ObjectStore(store.url).get("a")
 
 
 def test_wrong_credentials_and_a_wrong_bucket_are_told_apart_from_a_bad_line_by_listings_too(store, s3_server):
@@ -280,6 +346,40 @@ def test_a_missing_shard_on_s3_is_an_error_and_not_a_fill_value(url, bare):
         dataset.read([5])
     assert dataset.read([0, 3])["seed"].tolist() == [0, 3 * 1_000_003]
     assert [finding.problem for finding in verify(dataset._store, full=False)] == ["missing"]
+
+
+def test_an_open_data_set_on_s3_notices_that_a_shard_was_exchanged_and_that_it_was_put_back(url, bare):
+    """Samples of one target have one length: the other shard's chunk lies in the same place, and passes its checksum."""
+    dataset = open_dataset(str(url / "toy" / bare(url).version))
+    right = dataset.read([0, 5])["seed"].tolist()
+    store = ObjectStore(dataset._store.url, QUICK)
+    first, second = store.get("seed/c.0"), store.get("seed/c.1")
+    store.put("seed/c.0", second)
+    store.put("seed/c.1", first)
+    for index in (0, 5):
+        with pytest.raises(DamagedObject, match="belongs to another array, shard or data set"):
+            dataset.read([index])
+    store.put("seed/c.0", first)
+    assert dataset.read([0])["seed"].tolist() == right[:1]
+    store.put("seed/c.1", second + b"0")
+    with pytest.raises(DamagedObject, match=r"seed/c\.1 has \d+ bytes where the manifest says"):
+        dataset.read([5])
+    store.put("seed/c.1", second)
+    assert dataset.read([0, 5])["seed"].tolist() == right
+
+
+def test_noticing_an_exchange_costs_no_request(url, bare, s3_server, monkeypatch):
+    dataset = open_dataset(str(url / "toy" / bare(url).version))
+    dataset.read([0, 5])  # opens both objects
+    ask, asked = s3_server.ask, []
+
+    def counted(method, path, body=None, headers=None):
+        asked.append(method)
+        return ask(method, path, body, headers)
+
+    monkeypatch.setattr(s3_server, "ask", counted)
+    dataset.read([0, 1, 5])
+    assert asked == ["GET"] * 3
 
 
 def test_pruning_s3_keeps_what_is_pinned_and_the_latest(url, bare):

@@ -1,5 +1,6 @@
 """The store is a dictionary of bytes that is on disk, whole or not at all."""
 
+import errno
 import subprocess
 import sys
 import tempfile
@@ -113,12 +114,13 @@ def test_a_killed_writer_leaves_the_old_object_and_litter_that_nobody_sees(tmp_p
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
 
 
-def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
+@pytest.mark.parametrize("told", [("the disk is full",), (errno.ENOSPC, "the disk is full")])
+def test_a_failed_write_leaves_nothing_behind_and_names_the_object_where_it_can(tmp_path, monkeypatch, told):
     def full(_):
-        raise OSError("the disk is full")
+        raise OSError(*told)
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(OSError, match=rf"full: '{tmp_path}/a'$" if len(told) > 1 else "full$"):
         LocalStore(tmp_path).put("a", b"half")
     assert list(tmp_path.iterdir()) == []
 
