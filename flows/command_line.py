@@ -29,8 +29,6 @@ for _part in (building, sources, fitting, datasets, looking, models, training, d
 
 def main() -> None:
     """Run the command line; a failure is one line on standard error and an exit code."""
-    # Workers are this installation's, whatever lies in the folder where the command is called, such as another checkout.
-    os.environ.setdefault("PYTHONSAFEPATH", "1")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal may not know every sign, or a file's name be no text at all
             stream.reconfigure(errors="backslashreplace")

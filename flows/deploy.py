@@ -6,6 +6,7 @@ it is named here, schedules made by hand stay too, and nothing is deleted.
 """
 
 import copy
+import importlib
 import subprocess
 import sys
 import tempfile
@@ -13,11 +14,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 
-from flows.errors import NoServer, NotDeployed
+from flows.config_file import check_table, read_tables
+from flows.errors import NoServer, NotDeployed, WrongConfig
+from flows.plain_yaml import read_document
 
 PREFECT_FILE, AUTOMATIONS_FILE = "prefect.yaml", "automations.yaml"
 
@@ -90,6 +93,21 @@ def settled(
     return done
 
 
+def parametrized(document: Mapping[str, Any], config: Path) -> dict[str, Any]:
+    """The file with the parameters of a config file's tables. Raises WrongConfig."""
+    done = copy.deepcopy(dict(document))
+    flows = {full_name(deployment).partition("/")[0]: deployment for deployment in done["deployments"]}
+    for name, table in read_tables(config).items():
+        if name not in flows:
+            raise WrongConfig(f"{config}: [{name}] is not deployed by {PREFECT_FILE}; deployed: {', '.join(flows)}")
+        module, _, function = flows[name]["entrypoint"].rpartition(".")
+        types = get_type_hints(getattr(importlib.import_module(module), function).fn, include_extras=True)
+        del types["return"]
+        check_table(config, name, table, types)
+        flows[name]["parameters"] = {**flows[name].get("parameters", {}), **table}
+    return done
+
+
 def _check_switches(flows: Mapping[str, Mapping[str, Any]], on: Collection[str], off: Collection[str]) -> None:
     able = [name for name, deployment in flows.items() if deployment.get("schedules") or deployment.get("triggers")]
     for name in (*on, *off):
@@ -108,15 +126,20 @@ def deploy(
     off: Collection[str] = (),
     pool: str | None = None,
     pool_type: str = "process",
-) -> tuple[list[Deployed], dict[str, bool]]:
-    """Deploy all of ``prefect.yaml`` and ``automations.yaml``; the deployments, and the automations with their state.
+    config: Path | None = None,
+) -> tuple[list[Deployed], dict[str, str]]:
+    """Deploy all of ``prefect.yaml`` and ``automations.yaml``; the deployments, and each automation's state in words.
 
     A run will start in the folder that this is called in. `pool` runs everything in that work pool; pools that are not
-    there are made with `pool_type`. Raises NoServer, NotDeployed, and ValueError as :func:`settled`.
+    there are made with `pool_type`. `config` is a TOML file (:mod:`flows.config_file`): what its tables say are the
+    deployments' parameters, which a schedule, a trigger or a person starts them with. Raises NoServer, NotDeployed,
+    WrongConfig, and ValueError as :func:`settled`.
     """
     folder = infra_folder() if infra is None else infra.absolute()
-    document = _document(folder / PREFECT_FILE)
-    automations = _document(folder / AUTOMATIONS_FILE)["automations"]
+    document = read_document(folder / PREFECT_FILE)
+    if config is not None:
+        document = parametrized(document, config)
+    automations = read_document(folder / AUTOMATIONS_FILE)["automations"]
     names = [full_name(deployment) for deployment in document["deployments"]]
     with _server() as client:
         before = {name: found for name in names if (found := _schedules_of(client, name)) is not None}
@@ -131,13 +154,6 @@ def deploy(
         _restore_schedules(client, before)
         states = _deploy_automations(client, automations)
         return _deployed(client, wanted, said), states
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        return yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
 
 
 @contextmanager
@@ -244,13 +260,25 @@ def _restore_schedules(client: Any, before: Mapping[str, Sequence[Any]]) -> None
             client.create_deployment_schedules(client.read_deployment_by_name(name).id, lost)
 
 
-def _deploy_automations(client: Any, wanted: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
-    """Each automation once, by its name, on or off as it was; whether it is on."""
+def _deploy_automations(client: Any, wanted: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Each automation once, by its name, on or off as it was; its state in words.
+
+    A block is named in the file and known by its id on the server: an automation whose block nobody has made yet waits.
+    """
     from prefect.events.schemas.automations import AutomationCore
 
     states = {}
     there = {automation.name: automation for automation in _automations(client)}
     for entry in wanted:
+        named = [action["block_document_id"] for action in entry["actions"] if "block_document_id" in action]
+        blocks = {name: _notifying_block(client, name) for name in named}
+        if None in blocks.values():
+            absent = next(name for name, found in blocks.items() if found is None)
+            states[entry["name"]] = f"not there: it notifies by a block named {absent!r}, which nobody has made yet"
+            continue
+        for action in entry["actions"]:
+            if "block_document_id" in action:
+                action["block_document_id"] = blocks[action["block_document_id"]]
         before = there.get(entry["name"])
         enabled = before.enabled if before else entry.get("enabled", True)
         automation = AutomationCore.model_validate({**entry, "enabled": enabled})
@@ -260,8 +288,18 @@ def _deploy_automations(client: Any, wanted: Sequence[Mapping[str, Any]]) -> dic
         else:
             del body["owner_resource"]  # an update does not take it
             client.request("PUT", "/automations/{id}", path_params={"id": before.id}, json=body).raise_for_status()
-        states[entry["name"]] = enabled
+        states[entry["name"]] = "on" if enabled else "off"
     return states
+
+
+def _notifying_block(client: Any, name: str) -> str | None:
+    """The id of a block of that name, of whatever type can notify (a Slack webhook, any webhook, mail …)."""
+    wanted = {
+        "block_documents": {"name": {"any_": [name]}},
+        "block_schemas": {"block_capabilities": {"all_": ["notify"]}},
+    }
+    found = client.request("POST", "/block_documents/filter", json=wanted).json()
+    return str(found[0]["id"]) if found else None
 
 
 def _deployed(client: Any, document: Mapping[str, Any], said: str) -> list[Deployed]:

@@ -27,3 +27,7 @@ class NoServer(RuntimeError):
 
 class NotDeployed(RuntimeError):
     """A deployment did not arrive at the server as its file says."""
+
+
+class WrongConfig(ValueError):
+    """A config file says what cannot be meant."""

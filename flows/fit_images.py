@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from flows.build import model_at_hand
 from flows.config import FitsConfig
 from flows.face_fits import Face, FitRecipe, FittedFace, fit_file, landmarks_of_68
+from flows.progress import ProgressMaker, silent_for
 from storage.annotations import write_annotation
 from storage.bad_sample import BadSample, Rejected
 from storage.detector import LICENCE, LandmarkDetector, NoDetector, find_weights
@@ -53,6 +54,7 @@ def fit_images(
     model: str | Sequence[str] = "built-in",
     out: str | os.PathLike[str] = "fits",
     same_person: bool = False,
+    progress: ProgressMaker = silent_for,
 ) -> list[ImageFit | Rejected]:
     """Fit every face of the images and write ``<name>_0.fit.json``, ``.jpg`` and ``.mat`` into `out`.
 
@@ -78,11 +80,13 @@ def fit_images(
         info = ModelInfo(name=morphable.name, fingerprint=morphable.fingerprint, licence=morphable.licence)
         folder.mkdir(parents=True, exist_ok=True)
         outcomes: list[ImageFit | Rejected] = []
-        for one, made in zip(found, recipe.fitted(faces, person_ids=persons), strict=True):
-            if isinstance(made, BadSample):
-                outcomes.append(Rejected.because(str(one.image), made))
-            else:
-                outcomes.append(_written(folder, one, made, recipe, info))
+        with progress(len(found)) as report:
+            for one, made in zip(found, recipe.fitted(faces, person_ids=persons), strict=True):
+                if isinstance(made, BadSample):
+                    outcomes.append(Rejected.because(str(one.image), made))
+                else:
+                    outcomes.append(_written(folder, one, made, recipe, info))
+                report(1)
         return outcomes
 
 

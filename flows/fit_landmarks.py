@@ -4,13 +4,15 @@ from typing import Annotated, Literal
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.task_runners import ProcessPoolTaskRunner
 from pydantic import Field
 
 from flows import build, fits, presets
-from flows.build_300wlp_posmaps import announce, report, summary
-from flows.local import end_with_parent, usable_cores
+from flows.build_300wlp_posmaps import shard_runner
+from flows.dataset_events import announce, failure_announced, one_at_a_time
+from flows.flow_forms import described
+from flows.run_pages import name_build, show_build, summary
 from storage.phases import Phase, reach
+from storage.store import place_of
 
 
 # What is done is decided by the shard's own receipt on disk, never by a task cache.
@@ -26,7 +28,8 @@ def annotate_shard(job: fits.FitJob, shard: int) -> int:
     return fits.annotate_shard(job, shard)
 
 
-@flow(name="fit-landmarks", persist_result=False)
+@flow(name="fit-landmarks", flow_run_name="fits", persist_result=False)
+@described
 def fit_landmarks(
     source: Annotated[
         str | None, Field(description="Folder of photographs; none: those of the built-in sample.")
@@ -46,34 +49,44 @@ def fit_landmarks(
         Literal["march", "fixed"] | None,
         Field(description="Jaw points slide along the contour, or are vertices; none: as the scheme suits."),
     ] = None,
+    loss: Annotated[
+        Literal["squares", "huber", "geman_mcclure"] | None,
+        Field(description="Bound the pull of wrong points (huber) or let it go (geman_mcclure); none: squares."),
+    ] = None,
     workers: Annotated[int, Field(ge=0, description="Worker processes; 0: one for each core.")] = 0,
+    scheduler: Annotated[
+        str | None, Field(description="A Dask scheduler's address, or 'local'; none: processes of this machine.")
+    ] = None,
     max_bad: Annotated[float, Field(ge=0, le=1, description="Share of bad faces that does not stop the build.")] = 0.01,
     on_bad: Annotated[
         Literal["quarantine", "fail"], Field(description="'fail' stops at the first bad face.")
     ] = "quarantine",
 ) -> dict[str, object]:
     """Fits to the landmarks of photographs: a published data set, and a folder in 300W-LP's layout written from it."""
-    chosen = {} if contour is None else {"contour": contour}
+    chosen = {name: value for name, value in (("contour", contour), ("loss", loss)) if value}
     config = presets.landmark_fits(scheme=scheme, landmarks_frame=landmarks_frame, **chosen)
     logger = get_run_logger()
-    with fits.opened_fits(
-        config, source=source, table=table, detect=detect, weights=weights, model=model, out=out
-    ) as opened:
-        job, missing = opened.job, opened.missing_shards
-        plan = job.plan
-        logger.info("%s %s: %d faces, %d shards to make", plan.name, plan.version, plan.n_slots, len(missing))
-        logger.info("terms: %s", plan.sources[0].licence)
-        with ProcessPoolTaskRunner(max_workers=workers or usable_cores(), initializer=end_with_parent) as runner:
-            futures = [runner.submit(fit_shard, {"job": job, "shard": shard}) for shard in missing]
-            outcomes = [*opened.finished.values(), *(future.result() for future in futures)]
-            build.check_bad(outcomes, n_slots=plan.n_slots, max_bad=max_bad, fail_on_first=on_bad == "fail")
-            data_set = fits.publish_fits(opened)
-            written = [runner.submit(annotate_shard, {"job": job, "shard": shard}) for shard in range(plan.n_shards)]
-            for future in written:
-                future.result()
-        published = fits.finish_folder(job, data_set)
+    with failure_announced(config.name), one_at_a_time(place_of(out) / config.name):
+        with fits.opened_fits(
+            config, source=source, table=table, detect=detect, weights=weights, model=model, out=out
+        ) as opened:
+            job, missing = opened.job, opened.missing_shards
+            plan = job.plan
+            name_build(plan.name, plan.version)
+            logger.info("%s %s: %d faces, %d shards to make", plan.name, plan.version, plan.n_slots, len(missing))
+            logger.info("terms: %s", plan.sources[0].licence)
+            with shard_runner(workers, scheduler) as runner:
+                futures = [runner.submit(fit_shard, {"job": job, "shard": shard}) for shard in missing]
+                outcomes = [*opened.finished.values(), *(future.result() for future in futures)]
+                build.check_bad(outcomes, n_slots=plan.n_slots, max_bad=max_bad, fail_on_first=on_bad == "fail")
+                data_set = fits.publish_fits(opened)
+                shards = range(plan.n_shards)
+                written = [runner.submit(annotate_shard, {"job": job, "shard": shard}) for shard in shards]
+                for future in written:
+                    future.result()
+            published = fits.finish_folder(job, data_set)
 
-    reach(Phase.EVENT, published.version)
-    report(published, outcomes)
-    announce(published, fingerprint=plan.fingerprint)
-    return {**summary(published), "folder": str(published.folder)}
+        reach(Phase.EVENT, published.version)
+        announce(published, fingerprint=plan.fingerprint)
+        show_build(published, outcomes)
+        return {**summary(published), "folder": str(published.folder)}

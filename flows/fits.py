@@ -34,9 +34,9 @@ from flows.config import FITS_RECIPE_VERSION, FitsConfig
 from flows.errors import ShardsDamaged, SourceChanged, TooManyBad
 from flows.face_fits import Face, FitRecipe, FittedFace, landmarks_of_68
 from flows.fit_pictures import contact_sheet_of_fits
-from flows.local import ProgressMaker, in_workers, make_shards
+from flows.local import make_shards, workers_of
 from flows.posmaps import mat_reader
-from flows.progress import silent_for
+from flows.progress import ProgressMaker, silent_for
 from flows.recipe import drawn_sample
 from geometry.camera import ScaledOrthographicCamera
 from geometry.landmarks import landmark_scheme
@@ -131,6 +131,7 @@ def fit_here(
     max_bad: float = 0.01,
     fail_on_first: bool = False,
     progress: ProgressMaker = silent_for,
+    scheduler: str | None = None,
 ) -> PublishedFits:
     """Fit, publish and write the folder on this machine, without a server.
 
@@ -142,10 +143,17 @@ def fit_here(
             config, source=source, table=table, detect=detect, weights=weights, model=model, out=out
         ) as build:
             make_shards(
-                build, fit_shard, workers=workers, max_bad=max_bad, fail_on_first=fail_on_first, progress=progress
+                build,
+                fit_shard,
+                workers=workers,
+                max_bad=max_bad,
+                fail_on_first=fail_on_first,
+                progress=progress,
+                scheduler=scheduler,
             )
             published = publish_fits(build)
-            for _ in in_workers(annotate_shard, [(build.job, s) for s in range(build.job.plan.n_shards)], workers):
+            calls = [(build.job, shard) for shard in range(build.job.plan.n_shards)]
+            for _ in workers_of(scheduler)(annotate_shard, calls, workers):
                 pass
             return finish_folder(build.job, published)
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from flows.local import in_workers
+from flows.progress import ProgressMaker, silent_for
 from geometry.camera import ScaledOrthographicCamera
 from geometry.mesh import signed_volume
 from geometry.mesh_files import Unit, load_mesh
@@ -70,6 +71,7 @@ def florence_here(
     unit: Unit | None = None,
     largest: bool = False,
     workers: int = 0,
+    progress: ProgressMaker = silent_for,
 ) -> tuple[Path, int]:
     """Render `meshes` (files, or "built-in" for `people` invented ones) into `out`; the folder and its number of pictures.
 
@@ -81,8 +83,9 @@ def florence_here(
         raise ValueError(f"pictures of {size_px} pixels a side: 64 to 4096 are possible")
     poses = florence_poses(yaw_step_deg=yaw_step_deg)
     subjects = _subjects(meshes, people)
-    for _ in in_workers(render_subject, [(job, subject) for subject in subjects], workers):
-        pass
+    with progress(len(subjects)) as report:
+        for _ in in_workers(render_subject, [(job, subject) for subject in subjects], workers):
+            report(1)
     protocol = f"Florence: pitch -15, 20, 25 degrees, yaw -80 to 80 in steps of {yaw_step_deg:g}"
     write_marker(job.out, RenderedFolder(protocol=protocol, subjects=tuple(s.name for s in subjects)))
     return job.out, len(subjects) * len(poses)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from flows.build import PICTURES_KEY, Build, Published, ShardOutcome, build_shard, opened_build, publish_build
 from flows.config import BuildConfig
 from flows.errors import ShardsDamaged
-from flows.local import ProgressMaker, make_shards
+from flows.local import make_shards
 from flows.presets import PRESETS
-from flows.progress import silent_for
+from flows.progress import ProgressMaker, silent_for
 from flows.repair import config_of
 from storage.manifest import DatasetPlan, Unpublished, read_manifest
 from storage.publish import finished_shards, latest_version

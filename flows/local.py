@@ -5,18 +5,17 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager
 from functools import partial
+from multiprocessing import forkserver
 from typing import TypeVar
 
 from flows.build import Build, Published, ShardOutcome, build_shard, check_bad, opened_build, publish_build
 from flows.config import BuildConfig
 from flows.errors import ShardsDamaged, WorkerDied
-from flows.progress import Report, silent_for
+from flows.progress import ProgressMaker, silent_for
 from storage.processes import end_with_parent
 
 T = TypeVar("T")
-ProgressMaker = Callable[[int], AbstractContextManager[Report]]
 
 
 def build_here(
@@ -111,6 +110,7 @@ def in_workers(work: Callable[..., T], calls: Sequence[tuple], workers: int) -> 
     # Not fork: the builders' lock and BLAS threads would come along.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([work.__module__])  # imported once, not once for each worker
+    _start_forkserver()
     pool = ProcessPoolExecutor(min(workers, len(calls)), mp_context=context, initializer=end_with_parent)
     try:
         futures = [pool.submit(work, *call) for call in calls]
@@ -123,3 +123,20 @@ def in_workers(work: Callable[..., T], calls: Sequence[tuple], workers: int) -> 
         ) from None
     finally:  # after Ctrl-C or too many bad samples, shards that nobody wants any more are not begun
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_forkserver() -> None:
+    """Start the process that workers are forked from, with this installation's modules.
+
+    It would look in the current folder first, where another checkout may lie, or somebody's own `geometry` or `train`.
+    """
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -82,7 +82,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             files=("mask",),
         ),
         "densereg-fields": Preset(densereg_fields, {"longest": "longest_px", "field_atlas": "atlas"}, files=("mask",)),
-        "ear-fields": Preset(ear_fields, {"size": "size_px"}),
+        "ear-fields": Preset(ear_fields, {"size": "size_px", "smoothing": "smoothing"}),
     }
 )
 """By name: a flow's name without ``build-``."""

@@ -1,16 +1,17 @@
 """Flow `profile-faces`: plan, map over photographs, finish the folder, say so."""
 
-from collections import Counter
+from pathlib import Path
 from typing import Annotated, Literal
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.task_runners import ProcessPoolTaskRunner
 from pydantic import Field
 
 from flows import face_profiles, profiles
-from flows.local import end_with_parent, usable_cores
+from flows.build_300wlp_posmaps import shard_runner
+from flows.dataset_events import failure_announced, one_at_a_time
+from flows.flow_forms import described
+from flows.run_pages import name_build, show_folder, show_rejected
 from storage.bad_sample import Rejected
 
 
@@ -29,7 +30,8 @@ def profile_photographs(
     return face_profiles.profile_photographs(job, photographs)
 
 
-@flow(name="profile-faces", persist_result=False)
+@flow(name="profile-faces", flow_run_name="profiles", persist_result=False)
+@described
 def profile_faces(
     source: Annotated[
         str | None, Field(description="300W-LP, or what fit-landmarks wrote; none: the built-in sample.")
@@ -41,6 +43,9 @@ def profile_faces(
     pitch_deg: Annotated[list[float] | None, Field(description="Each adds a row of views.")] = None,
     sides: Annotated[Literal["outward", "both"], Field(description="'both': to the other side too.")] = "outward",
     workers: Annotated[int, Field(ge=0, description="Worker processes; 0: one for each core.")] = 0,
+    scheduler: Annotated[
+        str | None, Field(description="A Dask scheduler's address, or 'local'; none: processes of this machine.")
+    ] = None,
     max_bad: Annotated[float, Field(ge=0, le=1, description="Share of bad photographs that does not stop it.")] = 0.01,
     on_bad: Annotated[
         Literal["quarantine", "fail"], Field(description="'fail' stops at the first bad photograph.")
@@ -50,39 +55,27 @@ def profile_faces(
     config = face_profiles.ProfilesConfig(
         yaw_step_deg=yaw_step_deg, max_yaw_deg=max_yaw_deg, pitch_deg=tuple(pitch_deg or ()), sides=sides
     )
-    logger = get_run_logger()
-    with profiles.opened_profiles(source, out=out, config=config, model=model) as plan:
-        logger.info("%s: %d photographs; terms: %s", plan.version, len(plan.photographs), plan.about["licence"])
-        outcomes: list[list[int | Rejected]] = []
-        if not plan.is_finished:
-            with ProcessPoolTaskRunner(max_workers=workers or usable_cores(), initializer=end_with_parent) as runner:
-                futures = [
-                    runner.submit(profile_photographs, {"job": plan.job, "photographs": part}) for part in plan.parts()
-                ]
-                outcomes = [future.result() for future in futures]
-            profiles.check_profiles(plan, outcomes, max_bad=max_bad, fail_on_first=on_bad == "fail")
-        done = profiles.finish_profiles(plan, outcomes)
-    _report(done)
-    return {
-        "folder": str(done.folder),
-        "version": done.version,
-        "photographs": done.photographs,
-        "pictures": done.pictures,
-        "rejected": len(done.rejected),
-    }
-
-
-def _report(done: profiles.Profiled) -> None:
-    """What was rejected, and why, for the server's pages."""
-    if not done.rejected:
-        return
-    counts = Counter(hole.code for hole in done.rejected)
-    first = {hole.code: hole for hole in reversed(done.rejected)}
-    create_table_artifact(
-        [
-            {"reason": code, "photographs": n, "first": first[code].source_id, "why": first[code].reason}
-            for code, n in counts.most_common()
-        ],
-        key="profiles-rejected",
-        description=f"{len(done.rejected)} rejected photographs",
-    )
+    logger, folder = get_run_logger(), Path(out).absolute()
+    with failure_announced(folder.name), one_at_a_time(folder):
+        with profiles.opened_profiles(source, out=out, config=config, model=model) as plan:
+            name_build(folder.name, plan.version)
+            logger.info("%s: %d photographs; terms: %s", plan.version, len(plan.photographs), plan.about["licence"])
+            outcomes: list[list[int | Rejected]] = []
+            if not plan.is_finished:
+                with shard_runner(workers, scheduler) as runner:
+                    parts = [{"job": plan.job, "photographs": part} for part in plan.parts()]
+                    futures = [runner.submit(profile_photographs, part) for part in parts]
+                    outcomes = [future.result() for future in futures]
+                profiles.check_profiles(plan, outcomes, max_bad=max_bad, fail_on_first=on_bad == "fail")
+            done = profiles.finish_profiles(plan, outcomes)
+        told = {
+            "folder": str(done.folder),
+            "version": done.version,
+            "photographs": done.photographs,
+            "pictures": done.pictures,
+            "rejected": len(done.rejected),
+        }
+        pictures = sorted(done.folder.rglob("*.jpg"))
+        show_folder(told, pictures, key="profiles-summary", description=f"{done.pictures} pictures")
+        show_rejected(done.rejected, what="photographs", key="profiles-rejected")
+        return told

@@ -29,12 +29,13 @@ from flows.face_profiles import (
     profile_photographs,
     views_of,
 )
-from flows.local import ProgressMaker, in_workers, usable_cores
-from flows.progress import silent_for
+from flows.local import usable_cores, workers_of
+from flows.progress import ProgressMaker, silent_for
 from storage.bad_sample import BadSample, Rejected
 from storage.drawn_folder import DRAWN_LICENCE, drawn_record
-from storage.fit_files import FOLDER_MARKER
+from storage.fit_files import FOLDER_MARKER, folder_record
 from storage.jpeg import write_atomically
+from storage.json_files import read_json_object
 from storage.manifest import digest_of
 from storage.publish import builders_lock
 from storage.sources import Source, SourceItem, fingerprint_sources, open_source
@@ -88,10 +89,10 @@ def profile_here(
     max_bad: float = 0.01,
     fail_on_first: bool = False,
     progress: ProgressMaker = silent_for,
+    scheduler: str | None = None,
 ) -> Profiled:
-    """Profile every photograph of `source` into the folder `out`, with `workers` processes (0: one for each core).
-
-    Without `source` the photographs of the built-in sample are taken.
+    """Profile every photograph of `source` into the folder `out`, with `workers` processes (0: one for each core), or with the
+    workers of a Dask `scheduler`. Without `source` the photographs of the built-in sample are taken.
 
     Raises ValueError or OSError for a source, model or folder that cannot be used, AlreadyBuilding, TooManyBad,
     SourceChanged and WorkerDied. Whatever ends it, the files that are there stay, and the next call goes on.
@@ -103,7 +104,7 @@ def profile_here(
         check_profiles(plan, outcomes, max_bad=max_bad, fail_on_first=fail_on_first)
         calls = [(plan.job, part) for part in plan.parts()]
         with progress(len(plan.photographs)) as report:
-            for outcome in in_workers(profile_photographs, calls, workers):
+            for outcome in workers_of(scheduler)(profile_photographs, calls, workers):
                 outcomes.append(outcome)
                 report(len(outcome))
                 check_profiles(plan, outcomes, max_bad=max_bad, fail_on_first=fail_on_first)
@@ -210,8 +211,8 @@ def _refuse_more_than_max(config: ProfilesConfig) -> None:
 
 def _terms(root: Path) -> dict[str, object]:
     """What the source's landmarks came with goes on."""
-    if (root / FOLDER_MARKER).is_file():
-        fits = json.loads((root / FOLDER_MARKER).read_text())
+    fits = folder_record(root)
+    if fits is not None:
         kept = {key: fits[key] for key in ("licence", "landmark_origins") if key in fits}
         return {"licence": "the source's own terms apply", **kept}
     if drawn_record(root):
@@ -223,11 +224,11 @@ def _state(folder: Path, about: dict[str, object]) -> dict | None:
     """The folder's marker when it is finished, None when there is something to do; ValueError for another folder."""
     for name in (FOLDER_MARKER, _UNFINISHED):
         try:
-            found = json.loads((folder / name).read_text())
-        except FileNotFoundError:
-            continue
+            found = read_json_object(folder / name)
         except ValueError:
             found = {}
+        if found is None:
+            continue
         if found.get("version") != about["version"]:
             raise ValueError(
                 f"{folder / name} describes another folder of profiles than the one asked for (source, model or steps "

@@ -5,10 +5,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 Report = Callable[[int], None]
 """``report(n)``: n more samples are done."""
+
+ProgressMaker = Callable[[int], AbstractContextManager[Report]]
+"""``with progress(total) as report``: the work begins, and has so many units."""
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -21,6 +24,28 @@ def silent(n: int) -> None:
 def silent_for(total: int) -> Iterator[Report]:
     """Progress that nobody sees."""
     yield silent
+
+
+def progress_of(what: str, *, unit: str = "samples", silent: bool = False) -> ProgressMaker:
+    """The progress of some work on standard error, or none (:func:`shown`, :func:`silent_for`)."""
+    return silent_for if silent else lambda total: shown(what, total, unit=unit)
+
+
+@contextmanager
+def counted(progress: ProgressMaker) -> Iterator[Callable[[int, int], None]]:
+    """A function for work that calls ``(done, total)`` after each unit; progress begins with the first call."""
+    with ExitStack() as stack:
+        before = 0
+        report: Report | None = None
+
+        def hear(done: int, total: int) -> None:
+            nonlocal before, report
+            if report is None:
+                report = stack.enter_context(progress(total))
+            report(done - before)
+            before = done
+
+        yield hear
 
 
 @contextmanager
@@ -84,9 +109,5 @@ class _Lines:
             return
         self._last_line = now
         rate = self._done / max(now - self._start, 1e-9)
-        left = (self._total - self._done) / rate if rate else float("inf")
-        print(
-            f"{self._what}: {self._done}/{self._total} {self._unit}, {rate:.3g}/s, {left:.0f} s left",
-            file=sys.stderr,
-            flush=True,
-        )
+        left = f", {rate:.3g}/s, {(self._total - self._done) / rate:.0f} s left" if rate else ""
+        print(f"{self._what}: {self._done}/{self._total} {self._unit}{left}", file=sys.stderr, flush=True)

@@ -6,6 +6,10 @@ camera does not load MATLAB readers or compiled kernels.
 
 import importlib
 
+from geometry.kernel_cache import choose_cache_folder
+
+choose_cache_folder()  # before the first kernel is imported, here or in `render` and `storage`
+
 _HOME = {
     "Coefficients": "geometry.morphable_model",
     "MorphableModel": "geometry.morphable_model",

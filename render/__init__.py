@@ -6,6 +6,8 @@ does not load compiled kernels. None of them is also the name of a module here: 
 
 import importlib
 
+import geometry  # noqa: F401 - finds a place for compiled kernels
+
 _HOME = {
     "AtlasRaster": "render.atlas_raster",
     "CorrespondenceField": "render.correspondence",

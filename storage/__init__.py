@@ -6,6 +6,8 @@ hostile files is ``python -m storage.mat_child``, and it must stay small.
 
 import importlib
 
+import geometry  # noqa: F401 - finds a place for compiled kernels
+
 _HOME = {
     "Annotation": "storage.annotations",
     "BadSample": "storage.bad_sample",

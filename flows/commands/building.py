@@ -1,16 +1,18 @@
 """Commands that build data sets."""
 
 import time
-from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from flows.commands import completion
 from flows.commands.configured import Config, with_config
 from flows.commands.options import Json, Mask, Model, OutUrl, Scheduler, Workers, given_model, print_json, wrong_setting
+
+if TYPE_CHECKING:
+    from flows.config import BuildConfig
 
 app = typer.Typer()
 
@@ -77,7 +79,7 @@ def build(
         str | None,
         typer.Option(
             autocompletion=completion.augmentations,
-            help="What copies go through in place of the jitter: prnet, densereg, dan, fan3d, mesh_gcn, everything, or a "
+            help="What copies go through in place of the jitter: prnet, densereg, dan, fan3d, mesh_gcn, slight, everything, or a "
             "mixture by weight (prnet:2+dan).",
         ),
     ] = None,
@@ -112,7 +114,7 @@ def build(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Build a data set and publish it; what is there already is not made again.
+    """Build a data set and publish it. What is there already is not made again.
 
     \b
     facefoundry build 300wlp-posmaps
@@ -124,7 +126,7 @@ def build(
     from flows.build import local_folder
     from flows.local import build_here
     from flows.presets import PRESETS
-    from flows.progress import shown, silent_for
+    from flows.progress import progress_of
     from storage.store import place_of
 
     start = time.monotonic()
@@ -152,7 +154,7 @@ def build(
         workers=workers,
         max_bad=max_bad,
         fail_on_first=on_bad == "fail",
-        progress=silent_for if as_json else lambda total: shown(preset.value, total),
+        progress=progress_of(preset.value, silent=as_json),
         scheduler=scheduler,
     )
     seconds = time.monotonic() - start
@@ -177,17 +179,10 @@ def build(
         print(f"faces          {published.statistics['faces']['total']}")
 
 
-def _drawn_sample(config, out: Path) -> Path:
+def _drawn_sample(settings: "BuildConfig", out: Path) -> Path:
     """The embedded default source of a data set, drawn with progress where it is missing."""
-    from flows.progress import shown
+    from flows.progress import counted, progress_of
     from flows.recipe import recipe_name, recipe_named
 
-    with ExitStack() as stack:
-        reports = []
-
-        def progress(done: int, total: int) -> None:
-            if not reports:
-                reports.append(stack.enter_context(shown("sample set", total, unit="parts")))
-            reports[0](1)
-
-        return recipe_named(recipe_name(config)).sample_source(out, progress)
+    with counted(progress_of("sample set", unit="parts")) as progress:
+        return recipe_named(recipe_name(settings)).sample_source(out, progress)

@@ -11,7 +11,7 @@ from typing import Any
 
 from flows import FLOW_NAMES
 
-AUGMENTATION_NAMES = ("prnet", "densereg", "dan", "fan3d", "mesh_gcn", "everything")
+AUGMENTATION_NAMES = ("prnet", "densereg", "dan", "fan3d", "mesh_gcn", "everything", "slight")
 """Those of :mod:`render.augmentation_presets`, known before its compiled kernels are loaded."""
 _DATASETS = "datasets"
 _MANIFEST, _LATEST = "manifest.json", "latest"

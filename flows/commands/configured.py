@@ -53,6 +53,7 @@ def with_config(
             if flow not in tables:
                 there = ", ".join(f"[{name}]" for name in tables) or "none at all"
                 raise WrongConfig(f"{path} has no table [{flow}]; it has {there}")
+            assert self.callback is not None
             types = parameter_types(self.callback, without=(*_NEVER_IN_A_FILE, chosen_by, *here_alone(value)))
             check_table(path, flow, tables[flow], types)
             found = {name: [given] if name in _ONE_VALUE else given for name, given in tables[flow].items()}

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -33,7 +33,7 @@ def list_datasets(
     out: OutUrl = "datasets",
     as_json: Json = False,
 ) -> None:
-    """List data sets and their versions; * marks the latest. Pins are named.
+    """List data sets and their versions. * marks the latest; pins are named.
 
     \b
     facefoundry list
@@ -43,6 +43,8 @@ def list_datasets(
     from storage.versions import published_versions
 
     store = store_at(out)
+    if isinstance(store.place, Path) and store.place.is_file():
+        raise ValueError(f"{out} is a file; data sets lie in a folder")
     rows = [
         {
             "dataset": name,
@@ -100,7 +102,7 @@ def diff(
     samples: Annotated[int, typer.Option(min=0, help="Samples named of each kind; all are counted.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Tell what changes from one version to another: config, model, sources, counts, statistics, targets, samples.
+    """Tell what changes from one version to another. Config, model, sources, counts, statistics, targets, samples.
 
     \b
     facefoundry diff datasets/300wlp-posmaps 234b4dee8013a663 864864a7acfc07c1 --samples 20
@@ -142,31 +144,24 @@ def verify(
     workers: Annotated[int, typer.Option(min=0, help="Worker processes of --repair; 0: one for each core.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Hold every object of a version against its manifest; exit code 1 when something is wrong and stays so.
+    """Hold every object of a version against its manifest. Exit code 1 when something is wrong and stays so.
 
     \b
     facefoundry verify datasets/300wlp-posmaps
     facefoundry verify datasets/300wlp-posmaps --repair --source 300W_LP --model BFM.mat
     """
-    from flows.progress import shown, silent_for
+    from flows.progress import counted, progress_of
     from storage import verify as verification
     from storage.dataset import version_store
 
     store = version_store(dataset, version)
 
     def look() -> list[verification.Finding]:
-        with ExitStack() as stack:
-            told = []
-
-            def progress(done: int, total: int) -> None:
-                if not told:
-                    bar = silent_for(total) if as_json else shown("verify", total, unit="objects")
-                    told.append(stack.enter_context(bar))
-                told[0](1)
-
+        with counted(progress_of("verify", unit="objects", silent=as_json)) as progress:
             return verification.verify(store, full=not fast, progress=progress)
 
-    findings, mended = look(), ()
+    findings = look()
+    mended: Collection[str] = ()
     if repair and findings:
         from flows.repair import repair_here
 
@@ -194,7 +189,7 @@ def prune(
     keep_days: Annotated[float, typer.Option(min=0, help="So do those published within so many days.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Remove old versions; never the latest, a pinned one, one that is open somewhere, or an unfinished build.
+    """Remove old versions. Never the latest, a pinned one, one that is open somewhere, or an unfinished build.
 
     \b
     facefoundry prune datasets/300wlp-posmaps --keep 3
@@ -221,7 +216,7 @@ def pin(
     release: Annotated[bool, typer.Option("--release", help="Take the pin away again.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Keep a version from being pruned until the pin is released, however many processes come and go.
+    """Keep a version from being pruned. It stays until the pin is released, however many processes come and go.
 
     \b
     facefoundry pin datasets/300wlp-posmaps 864864a7acfc07c1 prnet-run-7
@@ -247,7 +242,7 @@ def export(
     format: Annotated[Literal["obj", "ply", "glb"] | None, typer.Option(help="Of meshes. Default: ply.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a version in another program's format; the folder appears when it is whole.
+    """Write a version in another program's format. The folder appears when it is whole.
 
     \b
     facefoundry export datasets/300wlp-posmaps --to webdataset --out tars
@@ -255,7 +250,7 @@ def export(
     """
     from functools import partial
 
-    from flows.progress import shown, silent_for
+    from flows.progress import progress_of
     from storage.dataset import open_dataset
     from storage.exports import meshes, parquet, prnet, webdataset
 
@@ -269,7 +264,7 @@ def export(
         "meshes": partial(meshes.export, format=format or "ply"),
     }
     opened = open_dataset(dataset, version)
-    with (silent_for if as_json else lambda total: shown(f"export to {to}", total))(len(opened)) as report:
+    with progress_of(f"export to {to}", silent=as_json)(len(opened)) as report:
         files = exports[to](opened, out, progress=report)
     if as_json:
         manifest = opened.manifest

@@ -42,7 +42,7 @@ def deploy(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Deploy every flow to the Prefect server of PREFECT_API_URL; again and again, nothing else is touched.
+    """Deploy every flow to the Prefect server. That of PREFECT_API_URL; again and again, and nothing else is touched.
 
     \b
     facefoundry deploy
@@ -72,7 +72,7 @@ def doctor(
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is missing on this machine, and how to get it; exit code 1 when something is broken, not when optional.
+    """Say what this machine lacks and how to get it. Exit code 1 when something is broken, 0 where it is optional.
 
     \b
     facefoundry doctor

@@ -44,7 +44,7 @@ def _sentence_of(error: OSError) -> str:
         errno.EROFS: "choose an --out that can be written to",
         errno.EACCES: "choose a place that this user may use, or change its permissions",
         errno.ENOENT: "it was moved or removed; put it back and start the same command again",
-    }.get(error.errno)
+    }.get(error.errno or 0)
     about = f"{error.filename}: " if error.filename else ""
     return f"{about}{error.strerror or error}" + (f"; {advice}" if advice else "")
 

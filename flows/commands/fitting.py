@@ -67,7 +67,7 @@ def fit(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Fit the morphable model to faces: a .fit.json, the picture, and 300W-LP's .mat of each.
+    """Fit the morphable model to faces. Writes a .fit.json, the picture, and 300W-LP's .mat of each.
 
     \b
     facefoundry fit portrait.jpg --landmarks portrait.pts
@@ -77,6 +77,7 @@ def fit(
 
     from flows import presets
     from flows.fit_images import ImageFit, fit_images
+    from flows.progress import progress_of
 
     chosen = {name: value for name, value in (("contour", contour), ("loss", loss)) if value}
     outcomes = fit_images(
@@ -87,6 +88,7 @@ def fit(
         model=given_model(model),
         out=out,
         same_person=same_person,
+        progress=progress_of("fit", unit="faces", silent=as_json),
     )
     good = [outcome for outcome in outcomes if isinstance(outcome, ImageFit)]
     bad = [outcome for outcome in outcomes if not isinstance(outcome, ImageFit)]
@@ -145,7 +147,7 @@ def fit_landmarks(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Fit a folder of photographs: a data set of fits, and a folder that is read as 300W-LP is.
+    """Fit a whole folder of photographs. Makes a data set of fits, and a folder that is read as 300W-LP is.
 
     \b
     facefoundry fit-landmarks 300W/01_Indoor
@@ -153,7 +155,7 @@ def fit_landmarks(
     """
     from flows import presets
     from flows.fits import fit_here
-    from flows.progress import shown, silent_for
+    from flows.progress import progress_of
 
     start = time.monotonic()
     chosen = {name: value for name, value in (("contour", contour), ("loss", loss)) if value}
@@ -168,7 +170,7 @@ def fit_landmarks(
         workers=workers,
         max_bad=max_bad,
         fail_on_first=on_bad == "fail",
-        progress=silent_for if as_json else lambda total: shown("fit-landmarks", total, unit="faces"),
+        progress=progress_of("fit-landmarks", unit="faces", silent=as_json),
         scheduler=scheduler,
     )
     seconds = time.monotonic() - start

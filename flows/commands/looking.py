@@ -1,13 +1,17 @@
 """Commands that show samples and fits."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from flows.commands import completion
 from flows.commands.options import DatasetPath, Json, Model, Version, given_model, print_json
+
+if TYPE_CHECKING:
+    import numpy as np
 
 app = typer.Typer()
 
@@ -38,7 +42,7 @@ def show(
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """Draw one sample, or one fit, from the stored data alone: image, landmarks, mesh, and what else there is.
+    """Draw one sample or fit from the stored data alone. Image, landmarks, mesh, and what else there is.
 
     \b
     facefoundry show datasets/300wlp-posmaps 7 --turn 30
@@ -87,7 +91,7 @@ def browse(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of 127.0.0.1; 0 takes a free one.")] = 8642,
     as_json: Json = False,
 ) -> None:
-    """Show any sample of a data set in a web browser on this machine, until Ctrl-C.
+    """Show any sample in a web browser on this machine. Ctrl-C ends it.
 
     \b
     facefoundry browse datasets/300wlp-posmaps
@@ -121,7 +125,7 @@ def _print_drawn(
         print(f"mesh: {mesh}")
 
 
-def _with_turned_mesh(picture, stored, degrees: float):
+def _with_turned_mesh(picture: "np.ndarray", stored: "Mapping[str, Any]", degrees: float) -> "np.ndarray":
     """The sheet with the stored map's mesh beside it, turned; drawn by pyrender."""
     import numpy as np
 

@@ -54,7 +54,7 @@ def unwrap(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Lay a model's mean face or a mesh flat: the atlas, a checkerboard picture on the mesh, and a report.
+    """Lay a model's mean face or a mesh flat. Writes the atlas, a checkerboard picture on the mesh, and a report.
 
     \b
     facefoundry unwrap built-in --method optimal
@@ -90,7 +90,7 @@ def import_model(
     out: Out = Path("datasets"),
     as_json: Json = False,
 ) -> None:
-    """Convert a morphable model once into a file that opens at once and is shared between processes.
+    """Convert a morphable model once. The file opens at once and is shared between processes.
 
     \b
     facefoundry model import BFM.mat BFM_UV.mat
@@ -119,7 +119,7 @@ def model_info(
     ],
     as_json: Json = False,
 ) -> None:
-    """Describe a morphable model: vertices, modes, boundary loops, units, landmarks, licence.
+    """Describe a morphable model. Vertices, modes, boundary loops, units, landmarks, licence.
 
     \b
     facefoundry model info built-in

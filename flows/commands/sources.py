@@ -23,19 +23,17 @@ def sample(
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw a small folder in 300W-LP's layout from the built-in model: pictures and .mat files, traps included.
+    """Draw a small sample in 300W-LP's layout. Pictures and .mat files of the built-in model, traps included.
 
     \b
     facefoundry sample 300W_LP
     facefoundry sample few --identities 2 --expressions 1 --views 3 --seed 7
     """
     from flows.local import usable_cores
-    from flows.progress import shown, silent_for
+    from flows.progress import progress_of
     from storage.synthetic import write_sample_folder
 
-    with (silent_for if as_json else lambda total: shown("sample", total, unit="families"))(
-        identities * expressions
-    ) as report:
+    with progress_of("sample", unit="families", silent=as_json)(identities * expressions) as report:
         record = write_sample_folder(
             folder,
             seed=seed,
@@ -69,14 +67,14 @@ def people(
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
-    """Render invented people, with hair, glasses and light, as a folder in 300W-LP's layout to train on.
+    """Render invented people to train on. With hair, glasses and light, as a folder in 300W-LP's layout.
 
     \b
     facefoundry people --out people --n-people 1000
     facefoundry build 300wlp-posmaps --source people/train
     """
     from flows.local import usable_cores
-    from flows.progress import shown, silent_for
+    from flows.progress import progress_of
     from render.people_config import PRESETS
     from render.shaded_view import NoRenderer
     from storage.people import PeoplePlan, write_people_folder
@@ -85,7 +83,7 @@ def people(
     if side is not None:
         config = config.model_copy(update={"side_px": side})
     plan = PeoplePlan(config, seed, n_people, expressions, views, validation)
-    with (silent_for if as_json else lambda total: shown("people", total, unit="people"))(n_people) as report:
+    with progress_of("people", unit="people", silent=as_json)(n_people) as report:
         try:
             parts = write_people_folder(
                 out, plan, workers=workers or usable_cores(), progress=lambda done, total: report(1)
@@ -131,7 +129,7 @@ def profile(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Turn fitted photographs to the side in steps: a folder like 300W-LP, its landmarks right in every file.
+    """Turn fitted photographs to the side in steps. A folder like 300W-LP, its landmarks right in every file.
 
     \b
     facefoundry profile datasets/sources/fits/VERSION --out profiles
@@ -141,7 +139,7 @@ def profile(
 
     from flows.face_profiles import ProfilesConfig
     from flows.profiles import profile_here
-    from flows.progress import shown, silent_for
+    from flows.progress import progress_of
 
     start = time.monotonic()
     try:
@@ -158,7 +156,7 @@ def profile(
         workers=workers,
         max_bad=max_bad,
         fail_on_first=on_bad == "fail",
-        progress=silent_for if as_json else lambda total: shown("profile", total, unit="photographs"),
+        progress=progress_of("profile", unit="photographs", silent=as_json),
         scheduler=scheduler,
     )
     seconds = time.monotonic() - start
@@ -200,13 +198,14 @@ def florence(
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
-    """Render meshes in the Florence protocol's poses, with their ground truth beside them, for evaluation.
+    """Render meshes in the Florence protocol's poses. Their ground truth lies beside them, for evaluation.
 
     \b
     facefoundry florence scans/*.obj --out florence
     facefoundry florence built-in --people 20
     """
     from flows.florence import florence_here
+    from flows.progress import progress_of
 
     folder, pictures = florence_here(
         meshes,
@@ -218,6 +217,7 @@ def florence(
         unit=unit,
         largest=largest,
         workers=workers,
+        progress=progress_of("florence", unit="subjects", silent=as_json),
     )
     if as_json:
         print_json(folder=str(folder), pictures=pictures)

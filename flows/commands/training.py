@@ -3,7 +3,7 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,9 @@ from flows.commands import completion
 from flows.commands.configured import Config, with_config
 from flows.commands.exit_codes import FAILED
 from flows.commands.options import Checkpoint, Json, Model, Version, given_model, print_json
+
+if TYPE_CHECKING:
+    from train.run_log import Progress
 
 app = typer.Typer()
 
@@ -90,7 +93,7 @@ def train(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Train a system on a published data set; the same command goes on with a run that was stopped.
+    """Train a system on a published data set. The same command goes on with a run that was stopped.
 
     \b
     facefoundry train prnet --data datasets/300wlp-posmaps
@@ -100,7 +103,7 @@ def train(
     from flows.progress import told_once
     from flows.training import progress_line, train_here
 
-    def report(progress) -> None:
+    def report(progress: "Progress") -> None:
         if not as_json:
             print(f"{system.value}: {progress_line(progress)}", file=sys.stderr, flush=True)
 
@@ -140,9 +143,10 @@ def evaluate(
         str,
         typer.Argument(
             autocompletion=completion.data_sets,
-            help="A data set, a folder of photographs, a table, or a folder of renders.",
+            help="A data set (folder, or name in datasets/), photographs, a table, or a folder of renders.",
         ),
     ],
+    version: Version = None,
     protocol: Annotated[
         str | None,
         typer.Option(
@@ -184,7 +188,7 @@ def evaluate(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a trained system as its paper does: metrics, error curves, a page of predictions.
+    """Measure a trained system as its paper does. Metrics, error curves, a page of predictions.
 
     \b
     facefoundry evaluate runs/prnet/best.pt datasets/heldout
@@ -192,12 +196,13 @@ def evaluate(
     facefoundry evaluate runs/dan/best.pt 300W --protocol 300w-full --boxes boxes.csv
     """
     from flows.evaluations import evaluate_here
-    from flows.progress import shown, silent_for
+    from flows.progress import progress_of
     from train.evaluation_report import plain, table_lines
 
     done = evaluate_here(
         checkpoint,
         data,
+        version=version,
         protocol=protocol,
         pictures=pictures,
         boxes=boxes,
@@ -206,7 +211,7 @@ def evaluate(
         model=None if model is None else given_model(model),
         passes=passes,
         out=out,
-        progress=silent_for if as_json else lambda total: shown("evaluate", total, unit="images"),
+        progress=progress_of("evaluate", unit="images", silent=as_json),
     )
     if as_json:
         print_json(folder=str(done.folder.absolute()), **plain(done.document))
@@ -250,7 +255,7 @@ def predict(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Landmarks, pose, meshes, fields and overlays of pictures and videos.
+    """Predict on pictures and videos. Landmarks, pose, meshes, fields and overlays.
 
     \b
     facefoundry predict runs/prnet/best.pt portrait.jpg --export glb
@@ -258,7 +263,7 @@ def predict(
     facefoundry predict runs/densereg/best.pt --transfer a.jpg b.jpg
     """
     from flows.predict import PredictOptions, listed, predict_here, transfer_here
-    from flows.progress import shown, silent_for
+    from flows.progress import progress_of
 
     if transfer is None and not inputs:
         raise typer.BadParameter("give pictures, folders or videos, or --transfer A B")
@@ -273,9 +278,7 @@ def predict(
             print_json(**moved)
     if not inputs:
         return
-    with (silent_for if as_json else lambda total: shown("predict", total, unit="files"))(
-        len(listed(inputs))
-    ) as report:
+    with progress_of("predict", unit="files", silent=as_json)(len(listed(inputs))) as report:
         outcome = predict_here(checkpoint, inputs, options, progress=report)
     refused = [{"path": r.source_id, "code": r.code, "reason": r.reason} for r in outcome.rejected]
     if as_json:
@@ -300,7 +303,7 @@ def export_onnx(
     out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
     as_json: Json = False,
 ) -> None:
-    """Write a trained system as ONNX, and run it beside torch: the file is kept only when both agree.
+    """Write a trained system as ONNX. It is run beside torch, and kept only when both agree.
 
     \b
     facefoundry export-onnx runs/prnet/best.pt prnet.onnx

@@ -1,10 +1,28 @@
-"""A very small folder in 300W-LP's layout, drawn once for all tests of the flows."""
+"""What tests of the flows share: a very small folder in 300W-LP's layout, drawn once, and the command line to be called."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from flows.command_line import main
 from storage.synthetic import write_sample_folder
+from tests.command_runs import Ended
+
+
+@pytest.fixture
+def run(monkeypatch, capsys) -> Callable[..., Ended]:
+    """Run the command line in this process, from arguments to the exit code."""
+
+    def run(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["facefoundry", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,8 @@
-"""The command line as people and programs meet it: JSON on one line, exit codes, one sentence for a failure."""
+"""The command line as people and programs meet it: JSON on one line, one sentence for a failure."""
 
 import importlib.util
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,71 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from flows.command_line import main
 from geometry import load_model
+from tests.command_runs import NAMES_LOADED, Ended, in_a_process, loaded_by
 
 BUILD = ("build", "300wlp-posmaps", "--size", "128", "--workers", "1")
-COMMANDS = ("build", "sample", "show", "list", "info", "verify", "model")
-
-
-class Ended:
-    """How a command ended, and what it printed."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> dict:
-        """The one object on the one line of standard output; NaN is not JSON."""
-        assert self.out.endswith("}\n")
-        assert self.out.count("\n") == 1
-        return json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-
-    @property
-    def complaint(self) -> str:
-        """The one line of standard error; nothing was printed beside it."""
-        assert self.out == ""
-        assert self.err.startswith("facefoundry: ")
-        assert self.err.count("\n") == 1
-        return self.err
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line in this process, from arguments to the exit code."""
-
-    def run(*arguments: str | Path) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["facefoundry", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Ended(ended.value.code, *capsys.readouterr())
-
-    return run
-
-
-NAMES_LOADED = """
-import sys
-from flows.command_line import main
-try:
-    main()
-except SystemExit as ended:
-    print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
-    raise
-"""
-
-
-def in_a_process(*arguments: str | Path, script: str = "from flows.command_line import main; main()") -> Ended:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    return Ended(ended.returncode, ended.stdout, ended.stderr)
-
-
-def loaded_by(ended: Ended) -> set[str]:
-    """The packages that a process under :data:`NAMES_LOADED` had loaded when it ended."""
-    assert ended.code == 0, ended.err
-    assert ended.err.count("\n") == 1
-    return set(ended.err.split())
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +253,7 @@ def test_what_is_no_model_is_one_sentence(run, tmp_path):
         assert sentence in ended.complaint
 
 
-# ----------------------------------------------------------------------------------------------------- sample, and help
+# ------------------------------------------------------------------------------------------------------------ sample
 
 
 def test_sample_writes_a_folder_and_counts_its_pictures(run, tmp_path):
@@ -327,45 +265,8 @@ def test_sample_writes_a_folder_and_counts_its_pictures(run, tmp_path):
     assert len(list(folder.rglob("*.jpg"))) == len(list(folder.rglob("*.mat"))) == printed["pictures"]
 
 
-def test_help_lists_every_command_and_each_has_its_own(run):
-    listed = run("--help")
-    assert listed.code == 0
-    assert all(f"\n  {name} " in listed.out for name in COMMANDS)
-    for command in COMMANDS:
-        ended = run(command, "--help")
-        assert ended.code == 0
-        assert f"Usage: facefoundry {command} " in ended.out
-    assert "\n  facefoundry build 300wlp-posmaps\n" in run("build", "--help").out
-    assert run().code == 2  # nothing was asked for
-
-
-def test_help_loads_nothing_heavy():
-    heavy = {"numpy", "scipy", "zarr", "prefect", "torch", "cv2", "numba", "skimage"}
-    assert not loaded_by(in_a_process("--help", script=NAMES_LOADED)) & {*heavy, "pydantic"}
-    assert not loaded_by(in_a_process("build", "--help", script=NAMES_LOADED)) & heavy
-
-
 def test_a_build_loads_neither_prefect_nor_torch(first_build):
     _, ended = first_build
     loaded = loaded_by(ended)
     assert "numpy" in loaded
     assert not loaded & {"prefect", "torch", "matplotlib", "zarr"}
-
-
-def test_ctrl_c_is_one_sentence(run, monkeypatch, tmp_path):
-    def interrupted(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("flows.local.build_here", interrupted)
-    ended = run(*BUILD, "--source", tmp_path, "--out", tmp_path)
-    assert ended.code == 1
-    assert "the same command goes on" in ended.complaint
-
-
-def test_a_fault_of_ours_keeps_its_traceback(run, monkeypatch, tmp_path):
-    def faulty(*arguments: object, **options: object) -> None:
-        raise TypeError("nobody but us can mend this")
-
-    monkeypatch.setattr("flows.local.build_here", faulty)
-    with pytest.raises(TypeError, match="nobody but us"):
-        run(*BUILD, "--source", tmp_path, "--out", tmp_path)

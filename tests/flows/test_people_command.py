@@ -78,7 +78,7 @@ def test_every_preset_can_be_asked_for(run):
     import inspect
     import typing
 
-    from flows.command_line import people
+    from flows.commands.sources import people
 
     choices = typing.get_args(typing.get_args(inspect.signature(people).parameters["preset"].annotation)[0])
     assert set(choices) == set(PRESETS)

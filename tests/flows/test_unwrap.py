@@ -8,6 +8,7 @@ import scipy.io
 import trimesh
 
 from flows import command_line
+from flows.commands import exit_codes
 from geometry.atlas_files import open_atlas
 from geometry.mesh import Mesh, boundary_loops
 from geometry.uv import UVAtlas
@@ -116,7 +117,7 @@ def test_a_tables_vertices_are_numbered_as_in_the_file(run, tmp_path):
 def test_a_table_that_gives_no_border_is_one_line(run, scan, tmp_path, rows, sentence):
     border_table(tmp_path / "border.csv", bent_sheet().triangles, rows=rows)
     code, _, err = run("unwrap", scan, "--boundary", tmp_path / "border.csv", "--out", tmp_path / "uv")
-    assert code == command_line.FAILED
+    assert code == exit_codes.FAILED
     assert sentence in err
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "uv").exists()
@@ -152,24 +153,24 @@ def test_the_built_in_model_is_unwrapped_round_a_cylinder(run, tmp_path):
 
 def test_bad_meshes_and_wrong_use_are_one_line_and_an_exit_code(run, scan, tmp_path):
     code, _, err = run("unwrap", scan, "--method", "cylindrical", "--weights", "uniform")
-    assert code == command_line.WRONG_USE
+    assert code == exit_codes.WRONG_USE
     assert "belong to --method tutte, not to cylindrical" in err
     code, _, err = run("unwrap", scan, "--boundary", "triangle")
-    assert code == command_line.WRONG_USE
+    assert code == exit_codes.WRONG_USE
     assert "none of square, circle, natural, nor a .csv file" in " ".join(err.split())
     (tmp_path / "words.csv").write_text("hello\n")
     code, _, err = run("unwrap", scan, "--boundary", tmp_path / "words.csv")
-    assert code == command_line.FAILED
+    assert code == exit_codes.FAILED
     assert "the first line names the columns vertex, u and v" in err
     code, _, err = run("unwrap", tmp_path / "absent.obj")
-    assert code == command_line.FAILED
+    assert code == exit_codes.FAILED
     assert err.startswith("facefoundry: there is no mesh file")
     bad = tmp_path / "bad.off"
     bad.write_text("OFF\n4 2 0\n0 0 0\n90 0 0\n0 90 0\n0 0 90\n3 0 1 2\n3 0 2 1\n")
     code, _, err = run("unwrap", bad)
-    assert code == command_line.FAILED
+    assert code == exit_codes.FAILED
     assert "bad.off: triangles 0 and 1 have the same three vertices" in err
     assert len(err.splitlines()) == 1
     code, _, err = run("unwrap", "built-in", "--largest")
-    assert code == command_line.FAILED
+    assert code == exit_codes.FAILED
     assert "a mesh file's affair" in err
