@@ -3,16 +3,22 @@
 from typing import Annotated
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
 from flows import evaluations
+from flows.flow_forms import described
+from flows.run_pages import name_run, show_evaluation
 
 
-@flow(name="evaluate", persist_result=False)
+@flow(name="evaluate", flow_run_name="evaluate", persist_result=False)
+@described
 def evaluate(
     checkpoint: Annotated[str, Field(description="last.pt or best.pt of a training.")],
-    data: Annotated[str, Field(description="A data set, a folder of photographs, a table, or a folder of renders.")],
+    data: Annotated[
+        str,
+        Field(description="A data set (folder, or name in datasets/), photographs, a table, or a folder of renders."),
+    ],
+    version: Annotated[str | None, Field(description="Of a data set; none: the latest.")] = None,
     protocol: Annotated[
         str | None, Field(description="aflw2000, 300w-full, menpo, 3dfaw, …; none: what the data are.")
     ] = None,
@@ -28,11 +34,13 @@ def evaluate(
     from train.evaluation_report import table_lines
 
     done = evaluations.evaluate_here(
-        checkpoint, data, protocol=protocol, pictures=pictures, boxes=boxes, scheme=scheme, label_yaw=label_yaw,
+        checkpoint, data, version=version, protocol=protocol, pictures=pictures, boxes=boxes, scheme=scheme, label_yaw=label_yaw,
         model=model, passes=passes, out=out,
     )  # fmt: skip
     lines = table_lines(done.document)
     for line in lines:
         get_run_logger().info(line)
-    create_markdown_artifact("```\n" + "\n".join(lines) + "\n```", key="evaluation", description=lines[0])
+    system, test = done.document["system"], done.document["set"]
+    name_run(f"evaluate {system} on {test}", f"system:{system}")
+    show_evaluation(done.folder, lines)
     return {"folder": str(done.folder), "n_images": done.document["n_images"], "set": done.document["set"]}

@@ -1,9 +1,8 @@
-"""Evaluations: which data, by which protocol, into which folder. The measuring is :mod:`train.evaluation`'s.
+"""Evaluations: which data, by which protocol, into which folder. The measuring is done in ``train/evaluation*.py``.
 
 A protocol says what the data are, which points they have, which errors are taken and where boxes come from, as the paper does.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,17 +11,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flows.local import ProgressMaker
-from flows.progress import silent_for
+from flows.progress import ProgressMaker, silent_for
+from flows.training import data_place
 from geometry.landmarks import SCHEMES, LandmarkScheme, landmark_scheme
 from storage.bad_sample import BadSample
 from storage.dataset import open_dataset
 from storage.evaluation_boxes import RULES, Boxes, boxes_by_rule, boxes_of_file
 from storage.evaluation_sets import EvaluationSet, Subset, open_300w, open_aflw2000, open_table
+from storage.json_files import parse_json
 from storage.manifest import Unpublished
 from storage.pose_renders import MARKER, open_pose_renders
 
 DETECTOR = "detector"
+DATASETS = "datasets"
+"""Where data sets are looked for by name: where builds put them by default."""
 
 Kind = Literal["data set", "aflw2000", "pts", "table", "renders"]
 
@@ -75,6 +77,7 @@ def evaluate_here(
     checkpoint: str | os.PathLike[str],
     data: str | os.PathLike[str],
     *,
+    version: str | None = None,
     protocol: str | None = None,
     pictures: str | os.PathLike[str] | None = None,
     boxes: str | None = None,
@@ -86,8 +89,9 @@ def evaluate_here(
     out: str | os.PathLike[str] | None = None,
     progress: ProgressMaker = silent_for,
 ) -> Evaluated:
-    """Measure a checkpoint on `data`: a data set, a folder of photographs, a table, or a folder of renders.
+    """Measure a checkpoint on `data`: a data set (its folder, or its name in ``datasets``), photographs, a table, or renders.
 
+    version    of a data set; default: the latest
     protocol   a key of :data:`PROTOCOLS`; by default what the data are
     pictures   of a table: the folder that its paths count from; default: the table's own
     boxes      a file (path, left, top, right, bottom), a rule's name, or "detector"; default: the protocol's
@@ -95,20 +99,25 @@ def evaluate_here(
     model      of AFLW2000-3D: the morphable model of its coefficients, to measure every vertex
     Raises BadCheckpoint, TrainedOnTest, and ValueError, KeyError or FileNotFoundError for data that do not fit.
     """
-    from train.evaluation import evaluate_dataset, evaluate_photographs, evaluate_renders
+    from train.evaluation_datasets import evaluate_dataset
+    from train.evaluation_photographs import evaluate_photographs
+    from train.evaluation_renders import evaluate_renders
     from train.evaluation_report import write_report
     from train.prediction import Predictor, best_device
     from train.restore import restore
 
-    data = Path(data) if "://" not in str(data) else data
+    place = data_place(data, DATASETS)
+    data = place if "://" in str(place) else Path(place)
     name = protocol or guessed_protocol(data)
     if name not in PROTOCOLS:
         raise ValueError(f"there is no protocol {name!r}; there are {', '.join(PROTOCOLS)}")
     chosen = PROTOCOLS[name]
+    if version is not None and chosen.kind != "data set":
+        raise ValueError(f"data sets alone have versions, and {data} is measured by the protocol {name}")
     device = best_device()
     predictor = Predictor(restore(checkpoint, device=device), device=device)
     if chosen.kind == "data set":
-        dataset = open_dataset(data if isinstance(data, Path) else str(data))
+        dataset = open_dataset(data, version)
         with progress(len(dataset)) as report:
             found = evaluate_dataset(predictor, dataset, progress=report)
     elif chosen.kind == "renders":
@@ -217,10 +226,14 @@ def _default_boxes(protocol: Protocol, test: EvaluationSet) -> str:
 def _scheme(name: str | None, test: EvaluationSet) -> LandmarkScheme | None:
     if name is None:
         return None
-    if not name.endswith(".json"):
-        return landmark_scheme(name)
+    return read_scheme(name) if name.endswith(".json") else landmark_scheme(name)
+
+
+def read_scheme(name: str) -> LandmarkScheme:
+    """The scheme of a JSON file: for each point its places among the 68. Raises ValueError for another file, and OSError."""
     try:
-        places = tuple(tuple(int(place) for place in point) for point in json.loads(Path(name).read_text()))
+        content = parse_json(Path(name).read_bytes())
+        places = tuple(tuple(int(place) for place in point) for point in content)  # type: ignore[attr-defined]
     except (ValueError, TypeError):
         raise ValueError(
             f"{name} is no scheme: write [[17], [19], [37, 40], …], the places among the 68 (from zero) of each point; "

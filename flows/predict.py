@@ -102,7 +102,8 @@ def transfer_here(
 ) -> Path:
     """Put the face of `source` onto the one of `target` through the template's coordinates; the PNG that was written.
 
-    Raises NoFace or BadSample for a picture without a face, ValueError for a system without dense correspondence.
+    Beside it an NPZ with the correspondence itself: `target_px` and `source_px` (m 2), the same places of the face. Raises NoFace
+    or BadSample for a picture without a face, ValueError for a system without dense correspondence.
     """
     work = _Work(checkpoint, options)
     first, second = (work.first_face(Path(path)) for path in (target, source))
@@ -110,6 +111,9 @@ def transfer_here(
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{Path(target).stem}-from-{Path(source).stem}.png"
     write_atomically(path, encode_png(picture))
+    places = corresponding(*first, *second, surface=work.predictor.surface)
+    pairs = dict(zip(("target_px", "source_px"), places, strict=True))
+    _write_arrays(path.with_suffix(".npz"), {name: points.astype(np.float32) for name, points in pairs.items()})
     return path
 
 
@@ -427,16 +431,10 @@ def transferred(
         return np.where(taken[..., None], np.rint(drawn[..., :3]), target).astype(np.uint8)
     if on.field is None or "uv" not in on.field:
         raise ValueError("--transfer needs dense correspondence: a checkpoint of densereg, prnet or mesh_gcn")
-    from scipy.spatial import cKDTree
-
-    there = np.isfinite(of.field["uv"]).all(axis=-1)
-    here = np.isfinite(on.field["uv"]).all(axis=-1)
+    (rows, columns), (source_rows, source_columns) = _same_places(on, of)
     crop = on.crop.copy()
-    distances, nearest = cKDTree(of.field["uv"][there]).query(on.field["uv"][here], distance_upper_bound=_FARTHEST_UV)
-    known = np.isfinite(distances)
-    rows, columns = (axis[known] for axis in np.nonzero(here))
-    crop[rows, columns] = of.crop[there][nearest[known]]
-    painted = np.zeros(here.shape, dtype=np.uint8)
+    crop[rows, columns] = of.crop[source_rows, source_columns]
+    painted = np.zeros(crop.shape[:2], dtype=np.uint8)
     painted[rows, columns] = 255
     size = (target.shape[1], target.shape[0])
     back = on.crop_from_image.inverse.matrix[:2]
@@ -445,7 +443,39 @@ def transferred(
     return np.where(mask[..., None], moved, target).astype(np.uint8)
 
 
+def corresponding(
+    target: UInt8[np.ndarray, "h w 3"], on: Any, source: UInt8[np.ndarray, "a b 3"], of: Any, *, surface: Any
+) -> tuple[Float[np.ndarray, "m 2"], Float[np.ndarray, "m 2"]]:
+    """Places of `target`, and the places of `source` that show the same of the face, in pixels of the pictures.
+
+    Dense points that are seen in both; or of fields every face pixel of the target with the source's of nearest (u, v).
+    """
+    if on.vertices_px is not None:
+        seen = [
+            vertex_colors(picture, found.vertices_px, surface.triangles)[1]
+            for picture, found in ((target, on), (source, of))
+        ]
+        both = np.asarray(seen[0], dtype=bool) & np.asarray(seen[1], dtype=bool)
+        return on.vertices_px[both, :2], of.vertices_px[both, :2]
+    here, there = _same_places(on, of)
+    places = [np.stack([columns, rows], axis=1).astype(np.float64) for rows, columns in (here, there)]
+    return on.crop_from_image.inverse.apply(places[0]), of.crop_from_image.inverse.apply(places[1])
+
+
 _FARTHEST_UV = 1 / 50
+_Pixels = tuple[np.ndarray, np.ndarray]
+
+
+def _same_places(on: Any, of: Any) -> tuple[_Pixels, _Pixels]:
+    """Rows and columns of pixels in one crop, and of those in the other whose u and v are nearest; far ones are left out."""
+    from scipy.spatial import cKDTree
+
+    here, there = (np.isfinite(found.field["uv"]).all(axis=-1) for found in (on, of))
+    distances, nearest = cKDTree(of.field["uv"][there]).query(on.field["uv"][here], distance_upper_bound=_FARTHEST_UV)
+    known = np.isfinite(distances)
+    rows, columns = (axis[known] for axis in np.nonzero(here))
+    source_rows, source_columns = (axis[nearest[known]] for axis in np.nonzero(there))
+    return (rows, columns), (source_rows, source_columns)
 
 
 def _fitter(predictor: Any, options: PredictOptions) -> Any:

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from prefect import Flow, flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from pydantic import Field
 
 from flows import training, training_events
+from flows.flow_forms import described
+from flows.run_pages import name_run, show_training
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 def flow_of(system: training.SystemName) -> Flow:
     """The flow that trains one system."""
+    name = system.replace("_", "-")
 
     def run(
         data: Annotated[str, Field(description="A data set's folder, or the name of one in `out`.")],
@@ -26,20 +29,30 @@ def flow_of(system: training.SystemName) -> Flow:
         ] = "tiny",
         out: Annotated[str, Field(description="Runs lie in runs/ below it.")] = "datasets",
         validation: Annotated[str | None, Field(description="Another data set; none: people held out.")] = None,
-        hold_out: Annotated[float, Field(ge=0, lt=1, description="Share of the people that is not learnt from.")] = 0.1,
+        hold_out: Annotated[
+            float, Field(ge=0, le=0.9, description="Share of the people that is not learnt from.")
+        ] = 0.1,
         settings: Annotated[list[str] | None, Field(description="field=value of the config.")] = None,
         steps: Annotated[int | None, Field(ge=1, description="Steps of every phase; none: the preset's.")] = None,
         augment: Annotated[
             str | None, Field(description="A preset, a mixture, or none; empty: the system's own.")
         ] = None,
         pretrained: Annotated[str | None, Field(description="A ResNet's state dict for the backbone.")] = None,
+        workers: Annotated[
+            int | None, Field(ge=0, description="Processes that read ahead; 0: the training reads itself.")
+        ] = None,
         fingerprint: Annotated[
             str | None, Field(description="That the version must have, as an event of its publication says; none: any.")
         ] = None,
     ) -> dict[str, object]:
         logger = get_run_logger()
-        training_events.check_fingerprint(data, version, fingerprint)
-        bar = create_progress_artifact(progress=0.0, key=f"train-{system.replace('_', '-')}", description="starting")
+        dataset = training_events.data_of_event(data, version, fingerprint, out=out)
+        known = dataset.manifest
+        tags = f"system:{name}", f"dataset:{known.name}", f"version:{known.version}"
+        name_run(f"{name} on {known.name} {known.version}", *tags)
+        bar = create_progress_artifact(progress=0.0, key=f"train-{name}", description="starting")
+
+        read_ahead = [] if workers is None else [f"workers={workers}"]
 
         def report(progress: "Progress") -> None:
             line = training.progress_line(progress)
@@ -49,13 +62,12 @@ def flow_of(system: training.SystemName) -> Flow:
             )
 
         done = training.train_here(
-            system, data, version=version, preset=preset, out=out, validation=validation, hold_out=hold_out,
-            settings=settings or (), steps=steps, augment=augment, pretrained=pretrained, report=report,
+            system, data, version=known.version, preset=preset, out=out, validation=validation, hold_out=hold_out,
+            settings=[*(settings or ()), *read_ahead], steps=steps, augment=augment, pretrained=pretrained, report=report,
         )  # fmt: skip
-        card = (done.folder / training.CARD).read_text()
-        create_markdown_artifact(card, key=f"{system.replace('_', '-')}-card", description=str(done.checkpoint))
+        show_training(name, done)
         if done.finished:
-            training_events.announce_training(system, done, data=data)
+            training_events.announce_training(system, done, dataset=dataset)
         return {
             "folder": str(done.folder),
             "checkpoint": str(done.checkpoint),
@@ -66,8 +78,8 @@ def flow_of(system: training.SystemName) -> Flow:
 
     run.__name__ = run.__qualname__ = f"train_{system}"
     run.__doc__ = f"Train {system} on a published data set; a run that was stopped goes on."
-    made: Callable[..., Flow] = flow(name=f"train-{system.replace('_', '-')}", persist_result=False)
-    return made(run)
+    made: Callable[..., Flow] = flow(name=f"train-{name}", flow_run_name=name, persist_result=False)
+    return made(described(run))
 
 
 train_dan = flow_of("dan")

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 SystemName = Literal["dan", "densereg", "fan3d", "mesh_gcn", "prnet"]
 PresetName = Literal["tiny", "paper"]
-CARD, METRICS = "card.md", "metrics.json"
+CARD, METRICS, EVALUATION = "card.md", "metrics.json", "evaluation"
 RUNS_FOLDER = "runs"
 _SPLITS = 50
+_MEASURED_CROPS, _MEASURED_PHOTOGRAPHS = 500, 20
+"""At the end of a training, of the validation set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def train_here(
 
     start = time.monotonic()
     config, run_config = configs(system_name, preset, settings=settings, steps=steps, augment=augment)
-    dataset = open_dataset(_place(data, out), version)
+    dataset = open_dataset(data_place(data, out), version)
     chosen = _validation_of(dataset, validation, out=out, hold_out=hold_out, seed=run_config.seed)
     system = _system_class(system_name).for_dataset(config, chosen.training)
     if pretrained is not None:
@@ -115,8 +117,34 @@ def train_here(
         is_main=done.is_main,
     )
     if done.is_main:
+        if done.finished and chosen.validation is not None:
+            _measure(result, chosen.validation)
         _write_card(result, system, run_config, preset, chosen)
     return result
+
+
+def _measure(done: TrainingDone, validation: ShardedDataset) -> None:
+    """The result on the validation set, or some of it, as `facefoundry evaluate` measures: figures, curves, predictions.
+
+    Without ICP, which takes a hundred times as long as the rest. What was measured already stays.
+    """
+    from storage.views import subset
+    from train.evaluation_datasets import evaluate_dataset
+    from train.evaluation_report import write_report
+    from train.photograph_crops import holds_photographs
+    from train.prediction import Predictor, best_device
+    from train.restore import restore
+
+    device = best_device()
+    restored = restore(done.checkpoint, device=device)
+    folder = done.folder / EVALUATION
+    if (folder / METRICS).is_file():
+        before = json.loads((folder / METRICS).read_text())
+        if before["checkpoint"]["sha256"] == restored.sha256:
+            return
+    most = _MEASURED_PHOTOGRAPHS if holds_photographs(validation) else _MEASURED_CROPS
+    some = validation if len(validation) <= most else subset(validation, most, seed=0)
+    write_report(evaluate_dataset(Predictor(restored, device=device), some, n_registered=0), folder)
 
 
 def configs(
@@ -186,7 +214,7 @@ def _system_class(system_name: str) -> Any:
     return getattr(_module(system_name), SYSTEMS[system_name][1])
 
 
-def _place(data: str | os.PathLike[str], out: str | os.PathLike[str]) -> str | Path:
+def data_place(data: str | os.PathLike[str], out: str | os.PathLike[str]) -> str | Path:
     """A data set's folder, or one of that name in `out`."""
     named = Path(out) / data
     return named if not Path(data).exists() and "://" not in str(data) and named.is_dir() else str(data)
@@ -203,7 +231,7 @@ def _validation_of(
     from storage.views import split
 
     if validation is not None:
-        other = open_dataset(_place(validation, out))
+        other = open_dataset(data_place(validation, out))
         _refuse_shared_photographs(dataset, other)
         return _Validation(dataset, other, f"the data set {other.manifest.name} {other.manifest.version}")
     if not 0 <= hold_out < 1:
@@ -280,6 +308,7 @@ def _write_card(
         "",
         "![curves](curves.png)",
         "",
+        *_shown_evaluation(done.folder),
         "```json",
         json.dumps(
             {"system": system.config.model_dump(mode="json"), "run": run_config.model_dump(mode="json")}, indent=1
@@ -288,6 +317,18 @@ def _write_card(
         "",
     ]
     write_atomically(done.folder / CARD, "\n".join(text).encode())
+
+
+def _shown_evaluation(folder: Path) -> list[str]:
+    """What :func:`_measure` wrote, as lines of the card."""
+    if not (folder / EVALUATION / METRICS).is_file():
+        return []
+    from train.evaluation_report import markdown_table
+
+    document = json.loads((folder / EVALUATION / METRICS).read_text())
+    pictures = (f"{EVALUATION}/{name}" for name in ("ced.png", "predictions.png", "template.png"))
+    links = [f"![{path}]({path})" for path in pictures if (folder / path).is_file()]
+    return [f"## Measured on {document['n_images']} samples held out", "", *markdown_table(document), "", *links, ""]
 
 
 def _parts(dataset: ShardedDataset) -> Sequence[Any]:
@@ -304,7 +345,7 @@ def progress_line(progress: "Progress") -> str:
     losses: Mapping[str, float] = progress.losses
     parts = [
         f"{progress.phase} {progress.step}/{progress.n_steps}",
-        ", ".join(f"{name} {value:.4g}" for name, value in losses.items()),
+        ", ".join(f"{name} {value:.4g}" for name, value in losses.items()) + f", rate {progress.rate:.2g}",
     ]
     if progress.validation is not None:
         parts.append(f"{progress.measure} {100 * progress.validation:.2f} %")

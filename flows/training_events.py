@@ -6,26 +6,28 @@ from pathlib import Path
 from prefect.events import emit_event
 
 from flows.errors import SourceChanged
-from flows.training import TrainingDone
-from storage.dataset import open_dataset
+from flows.training import TrainingDone, data_place
+from storage.dataset import ShardedDataset, open_dataset
 
 
-def check_fingerprint(data: str | os.PathLike[str], version: str | None, fingerprint: str | None) -> None:
-    """Raise SourceChanged unless the version at `data` has that fingerprint; an event that lost its values is refused.
+def data_of_event(
+    data: str | os.PathLike[str], version: str | None, fingerprint: str | None, *, out: str | os.PathLike[str]
+) -> ShardedDataset:
+    """The version that is to be learnt from; `fingerprint` None: any will do.
 
-    None: any will do.
+    Raises SourceChanged for one with another fingerprint: an event that lost its values is refused.
     """
-    if fingerprint is None:
-        return
-    found = open_dataset(str(data), version).manifest.fingerprint
-    if found != fingerprint:
+    dataset = open_dataset(data_place(data, out), version)
+    found = dataset.manifest.fingerprint
+    if fingerprint not in (None, found):
         raise SourceChanged(
             f"{data} has the fingerprint {found} and not {fingerprint!r}, which the training was started for: start it "
             "with the values of one event, or without a fingerprint"
         )
+    return dataset
 
 
-def announce_training(system: str, done: TrainingDone, *, data: str | os.PathLike[str]) -> None:
+def announce_training(system: str, done: TrainingDone, *, dataset: ShardedDataset) -> None:
     """Tell the server that a training has ended well; every templated key is in every event."""
     emit_event(
         event="training.finished",
@@ -33,7 +35,9 @@ def announce_training(system: str, done: TrainingDone, *, data: str | os.PathLik
         payload={
             "system": system,
             "checkpoint": str(Path(done.checkpoint).absolute()),
-            "data": str(data),
+            "data": str(dataset.path),
+            "dataset": dataset.manifest.name,
+            "version": dataset.manifest.version,
             "validation": done.validation,
             "measure": done.measure,
         },

@@ -72,7 +72,10 @@ def read_boxes(path: str | Path) -> dict[str, list[Float[np.ndarray, "4"]]]:
     for number, row in enumerate(rows, 1):
         if isinstance(row, BadSample):
             raise ValueError(f"{path}, row {number}: {row.sentence}")
-        stem = Path(str(row[columns["path"]])).with_suffix("").as_posix()
+        picture = Path(str(row[columns["path"]]))
+        if not picture.name:
+            raise ValueError(f"{path}, row {number}: the path {str(picture)!r} names no picture")
+        stem = picture.with_suffix("").as_posix()
         face = str(row[columns["face"]] or "").strip() if "face" in columns else ""
         try:
             box = np.array([float(row[columns[column]]) for column in COLUMNS])  # type: ignore[arg-type]

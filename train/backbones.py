@@ -4,6 +4,7 @@ Ours, because the usual packages bring a second build of torch. :class:`ResNet` 
 its state dicts load unchanged (:func:`load_pretrained`); nothing is ever downloaded.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -146,16 +147,51 @@ def bilinear_deconvolution(channels: int, *, factor: Literal[2, 4, 8, 16]) -> nn
     return layer
 
 
-def load_pretrained(network: ResNet, path: str | Path) -> None:
-    """Load a classifier's state dict (torchvision's names) into the network; its last layer `fc` is left out.
+_WRAPPERS = ("state_dict", "model")
+_PREFIXES = ("module.", "backbone.", "encoder.")
 
-    Raises ValueError, naming what is missing, unknown or of another shape, when the file is not such a state dict.
+
+def load_pretrained(network: ResNet, path: str | Path) -> None:
+    """Load a ResNet's state dict (torchvision's names) into the network; what belongs to no layer of it is left out.
+
+    The usual files: a classifier's (its `fc` is left out), torchvision's DeepLab (trunk under ``backbone.``), and either as a
+    training wrapped it (``{"state_dict": …}``, names that begin with ``module.``). Raises ValueError, naming what is missing
+    or of another shape, when the file is none of them. Nothing in the file is run.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    weights = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
+    found = _weights_in(Path(path))
+    own = network.state_dict()
+    weights = {name: found.get(name) for name in own}
+    missing = [name for name, value in weights.items() if value is None and not name.endswith("num_batches_tracked")]
+    odd = [
+        f"{n}: size mismatch, {tuple(v.shape)}" for n, v in weights.items() if v is not None and v.shape != own[n].shape
+    ]
+    deeper = sorted(name for name in found if re.match(r"(conv1|bn1|layer[1-4])\.", name) and name not in own)
+    wrong = [f"without {name}" for name in missing[:2]] + odd[:2] + [f"with {name}" for name in deeper[:2]]
+    if wrong:
         raise ValueError(
-            f"{path} does not hold the weights of this ResNet ({error}); give torchvision's state dict of equal depth"
-        ) from None
+            f"{path} does not hold the weights of this ResNet ({'; '.join(wrong)}): give torchvision's state dict of equal depth"
+        )
+    network.load_state_dict({name: own[name] if value is None else value for name, value in weights.items()})
+
+
+def _weights_in(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, without what trainings put around them."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch's reader fails in ways of its own for every damaged byte
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path} holds no weights that can be read ({first}): give a state dict of tensors") from None
+    for wrapper in _WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no weights that can be read (no tensors by name): give a state dict of tensors")
+    weights = {}
+    for name, value in state.items():
+        for prefix in _PREFIXES:
+            name = name.removeprefix(prefix)
+        if isinstance(value, Tensor):
+            weights[name] = value
+    return weights

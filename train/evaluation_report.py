@@ -1,6 +1,7 @@
-"""An evaluation on disk: metrics as JSON, cumulative error curves, a page of the best, median and worst predictions."""
+"""An evaluation on disk: metrics as JSON, error curves, a page of the best, median and worst predictions, the model's card."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from jaxtyping import Float, UInt8
 
 from render.preview import color_values, encode_png, in_rows, titled
 from storage.jpeg import write_atomically
-from train.evaluation import OURS, Evaluation, Shown
+from train.evaluation import METHODS, OURS, Evaluation, Shown
 
-METRICS, CURVES, PAGE, TEMPLATE = "metrics.json", "ced.png", "predictions.png", "template.png"
+METRICS, CURVES, PAGE, TEMPLATE, CARD = "metrics.json", "ced.png", "predictions.png", "template.png", "card.md"
 EACH = 4
 """Faces of each kind on the page."""
 
@@ -24,14 +25,19 @@ _LINES = {"ours": "-", "mean shape": ":", "mean shape, true pose": "--"}
 def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write what there is to show of an evaluation; the paths written. ``metrics.json`` comes last."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = [folder / CURVES]
-    write_atomically(written[0], _curves(evaluation))
+    written: list[Path] = []
+    if evaluation.errors:
+        written.append(folder / CURVES)
+        write_atomically(written[-1], _curves(evaluation))
     if evaluation.faces and evaluation.errors:
         written.append(folder / PAGE)
         write_atomically(written[-1], encode_png(predictions_page(evaluation)))
     if evaluation.template is not None and np.isfinite(evaluation.template).any():
         written.append(folder / TEMPLATE)
         write_atomically(written[-1], encode_png(template_picture(evaluation.template)))
+    written.append(folder / CARD)
+    pictures = [path.name for path in written[:-1]]
+    write_atomically(written[-1], "\n".join(card_lines(evaluation.document, pictures)).encode())
     written.append(folder / METRICS)
     text = json.dumps(plain(evaluation.document), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(written[-1], (text + "\n").encode())
@@ -136,8 +142,7 @@ def table_lines(document: dict[str, Any]) -> list[str]:
         cells = [f"{method} {_cell(row)}" for method, row in by_method.items() if isinstance(row, dict)]
         lines.append(f"{name:<{width}}  " + "  |  ".join(cells))
         for row in by_method.get("published", []):
-            figures = ", ".join(f"{key} {value:g}" for key, value in row.items() if key != "method")
-            lines.append(f"{'':<{width}}  {row['method']}: {figures}")
+            lines.append(f"{'':<{width}}  {row['method']}: {_published(row)}")
     for source, table in document.get("yaw", {}).items():
         bins = ", ".join(f"{key} {_number(value)}" for key, value in table.items() if not isinstance(value, dict))
         lines.append(f"yaw by {source}: {bins}")
@@ -147,6 +152,49 @@ def table_lines(document: dict[str, Any]) -> list[str]:
     if missing:
         lines.append(f"{len(missing)} faces without a prediction, counted as failures; the first: {missing[0]}")
     return [*lines, *(f"note: {note}" for note in document["notes"])]
+
+
+def card_lines(document: dict[str, Any], pictures: Sequence[str]) -> list[str]:
+    """The measured model's card: its weights, what it learnt from, on what and how well it does."""
+    checkpoint, data = document["checkpoint"], document["training_data"]
+    latency = (
+        f", {checkpoint['latency_ms']} ms from crop to geometry ({checkpoint['device']})"
+        if "latency_ms" in checkpoint
+        else ""
+    )
+    test = document.get("test_data")
+    return [
+        f"# {document['system']} on {document['set']}",
+        "",
+        f"- weights: `{checkpoint['name']}`, sha256 `{checkpoint['sha256']}`, after {checkpoint['steps']} steps",
+        f"- size: {checkpoint['n_parameters']:,} learnable parameters, {checkpoint['size_mb']} MB{latency}",
+        f"- in the paper: {checkpoint['size_and_time_in_the_paper']}",
+        f"- trained on: {data['name']} {data['version']}, fingerprint `{data['fingerprint']}`, model {data['model']}",
+        f"- terms of the training data's sources: {'; '.join(data['licences']) or 'none stated'}",
+        f"- measured on: {document['n_images']} images of {document['set']}"
+        + (f" {test['version']}, fingerprint `{test['fingerprint']}`" if test else ""),
+        f"- boxes: {document.get('boxes', 'none')}",
+        *(f"- {note}" for note in document["notes"]),
+        "",
+        *markdown_table(document),
+        "",
+        *(f"![{name}]({name})" for name in pictures),
+        "",
+    ]
+
+
+def markdown_table(document: dict[str, Any]) -> list[str]:
+    """The results as a table: a row for each measure, ours and both baselines, and the paper's figure beside them."""
+    lines = ["| measure | ours | mean shape | mean shape, true pose | published |", "|---|---|---|---|---|"]
+    for name, by_method in document["results"].items():
+        cells = [_cell(by_method[method]) if method in by_method else "" for method in METHODS]
+        rows = [f"{row['method']}: {_published(row)}" for row in by_method.get("published", [])]
+        lines.append(f"| {name.replace('|', '∣')} | {' | '.join(cells)} | {'<br>'.join(rows)} |")
+    return lines
+
+
+def _published(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value:g}" for key, value in row.items() if key != "method")
 
 
 def _cell(row: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from render.augmentation_config import AugmentationConfig, AugmentationMixture
 from render.augmentation_presets import as_mixture
 from storage.dataset import ShardedDataset, open_dataset
 from train.augmentation import DrawnBatch, augment_pictures
+from train.device_targets import DeviceTargets, made_on_device
 from train.epoch_order import EpochOrder
 from train.photograph_crops import PhotographCrops, holds_photographs
 from train.reading_augmentation import ReadingAugmentation
@@ -229,14 +230,21 @@ class ShardLoader:
     """Iterates over what is left of the epoch, and knows where it stands; made by :func:`make_loader`."""
 
     def __init__(
-        self, dataset: TensorDataset, sampler: ShardSampler, *, workers: int, device: str | torch.device
+        self,
+        dataset: TensorDataset,
+        sampler: ShardSampler,
+        *,
+        workers: int,
+        device: str | torch.device,
+        made: DeviceTargets | None = None,
     ) -> None:
         """`workers` = 0 reads when a batch is asked for; otherwise so many read ahead.
 
         They are threads where they only read, and processes (started by forkserver) where they augment, which is
-        Python's work for a good part.
+        Python's work for a good part. `made` adds the targets that are made on the device.
         """
         self.dataset, self.sampler, self.device = dataset.dataset, sampler, torch.device(device)
+        self._made = made
         pin_memory = self.device.type == "cuda"
         self._loader: Iterable[Batch]
         if workers and dataset.augmentation is None:
@@ -260,7 +268,8 @@ class ShardLoader:
         """The batches of this epoch that are still to come; afterwards the next epoch begins."""
         for batch in self._loader:
             self.sampler.advance(_length(batch))
-            yield to_device(batch, self.device)
+            moved = to_device(batch, self.device)
+            yield moved if self._made is None else self._made(batch, moved)
         self.sampler.set_epoch(self.sampler.epoch + 1)
 
     def set_epoch(self, epoch: int) -> None:
@@ -298,6 +307,7 @@ def make_loader(
     device: str | torch.device = "cpu",
     augment: AugmentationMixture | AugmentationConfig | str | None = None,
     augment_on: Literal["worker", "device"] = "worker",
+    decode_on: Literal["worker", "device"] = "worker",
 ) -> ShardLoader:
     """A loader of a data set (or of the path of one): dicts of tensors on `device`, images as float32 in [0, 1].
 
@@ -307,6 +317,7 @@ def make_loader(
     `augment` is a preset ("prnet"), a mixture ("prnet:2+fan3d") or a config; labels move along, and the batch has
     `occluded` (n S S), `augmented_from_crop` (n 3 3) and `augmentation` (each draw as JSON) besides. Pictures are
     augmented by the workers, or on `device`, with the same result. Raises ValueError for targets that cannot move.
+    With `decode_on` = "device" parametric maps and fields of one face are made there (:mod:`train.device_targets`).
     Of whole photographs, "densereg" is :class:`~train.photograph_crops.PhotographCrops`: batches of crops of 321 px.
     """
     dataset = source if isinstance(source, ShardedDataset) else open_dataset(source)
@@ -325,8 +336,9 @@ def make_loader(
         augmentation = PhotographCrops(dataset, seed)
     elif augment is not None:
         augmentation = ReadingAugmentation(dataset, as_mixture(augment), seed, augment_on)
-    tensors = TensorDataset(dataset, targets, augmentation)
-    return ShardLoader(tensors, sampler, workers=workers, device=device)
+    made = made_on_device(dataset, targets, device) if decode_on == "device" else None
+    tensors = TensorDataset(dataset, targets if made is None else made.read, augmentation)
+    return ShardLoader(tensors, sampler, workers=workers, device=device, made=made)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -157,8 +157,7 @@ class _Run:
         kept = [name for name, buffer in system.network.named_buffers() if buffer.layout != torch.strided]
         self._not_sent = [f"network.{name}" for name in kept]
         if config.compile:
-            for module in system.network.values() if isinstance(system.network, nn.ModuleDict) else [system.network]:
-                module.compile()
+            compile_network(system.network)
         wanted = system.config.validation_samples
         if validation is not None and wanted is not None and wanted < len(validation):
             validation = subset(validation, wanted, seed=config.seed)
@@ -356,6 +355,7 @@ class _Run:
             device=self.device,
             augment=augment,
             augment_on="device" if self.device.type == "cuda" else "worker",
+            decode_on="device" if self.device.type == "cuda" else "worker",
         )
 
     # -------------------------------------------------------------------------------------------- validation
@@ -423,6 +423,12 @@ class _Run:
         self.best, self.first_loss = state["best"], state["first_loss"]
         self.without_gain = state["without_gain"]
         self.restored = dict(state) if state["loader"] is not None else None
+
+
+def compile_network(network: nn.Module) -> None:
+    """Let torch.compile have the network, each one of several by itself; weights and their names stay."""
+    for module in network.values() if isinstance(network, nn.ModuleDict) else [network]:
+        module.compile()
 
 
 class _Trainable(nn.Module):
@@ -504,6 +510,7 @@ def validation_errors(
             targets=system.targets,
             device=device,
             augment=system.augmentation if holds_photographs(dataset) else None,
+            decode_on="device" if torch.device(device).type == "cuda" else "worker",
         )
         return np.concatenate([system.errors(batch, phase) for batch in loader])
     finally:

@@ -28,6 +28,7 @@ from train.mesh_gcn import MeshGcn
 from train.prnet import PRNet
 from train.restore import Restored
 from train.shape_model import ShapeModel, best_pose
+from train.training_data import NEUTRAL_MAP
 
 BATCH = 16
 _SMOOTH_BELOW = 0.5
@@ -72,14 +73,24 @@ class Prediction:
 
     @property
     def found(self) -> bool:
-        """Whether there is a face at all."""
-        return bool(np.isfinite(self.landmarks_px).any())
+        """Whether there is a face at all: a landmark, or of networks of parts a pixel that belongs to one."""
+        return bool(np.isfinite(self.landmarks_px).any()) or self._parts_px is not None
 
     @property
     def box_px(self) -> Float[np.ndarray, "4"]:
-        """The landmarks' box: where to look in a video's next frame."""
+        """The landmarks' box, or that of the parts: where to look in a video's next frame."""
         known = self.landmarks_px[np.isfinite(self.landmarks_px).all(axis=1), :2]
+        if not len(known) and self._parts_px is not None:
+            known = self._parts_px
         return np.concatenate([known.min(axis=0), known.max(axis=0)]).astype(np.float64)
+
+    @property
+    def _parts_px(self) -> Float[np.ndarray, "m 2"] | None:
+        """The pixels of the parts in the picture; None where there is none, or where parts follow from u and v."""
+        if self.field is None or "part" not in self.field or not (self.field["part"] > 0).any():
+            return None
+        rows, columns = np.nonzero(self.field["part"])
+        return self.crop_from_image.inverse.apply(np.stack([columns, rows], axis=1).astype(np.float64))
 
     @property
     def angles_deg(self) -> tuple[float, float, float] | None:
@@ -109,6 +120,20 @@ class Predictor:
         known = np.zeros(self.n_landmarks, dtype=bool)
         known[list(self.system.landmark_indices)] = True
         return known
+
+    @property
+    def gives_landmarks(self) -> bool:
+        """Whether there are landmarks at all: a network of parts gives none."""
+        return not (isinstance(self.system, DenseReg) and self.system.config.kind == "parts")
+
+    @cached_property
+    def neutral_mm(self) -> Float[np.ndarray, "v 3"] | None:
+        """The model's neutral face at the dense points (y up); None where the checkpoint does not hold it."""
+        if isinstance(self.system, MeshGcn):
+            return self.system.state()["vertices"].double().numpy()
+        if isinstance(self.system, PRNet) and NEUTRAL_MAP in self.data.tables:
+            return self.data.tables[NEUTRAL_MAP][self.texels].astype(np.float64)
+        return None
 
     @cached_property
     def surface(self) -> Surface | None:

@@ -62,17 +62,19 @@ def icp(
         raise ValueError(
             "ICP needs three finite points at least on either side; a missing prediction has no registration"
         )
-    source, tree = moved, cKDTree(target)
+    towards_truth = direction == "predicted-to-truth"
+    source, tree = moved, cKDTree(target if towards_truth else moved)
     total: tuple[float, np.ndarray, np.ndarray] = (1.0, np.eye(3), np.zeros(3))
     before, done = np.inf, 0
 
     def matched() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Pairs (of the source, of the truth) and their distances."""
-        if direction == "predicted-to-truth":
+        if towards_truth:
             distances, nearest = tree.query(moved)
             return source, target[nearest], distances
-        distances, nearest = cKDTree(moved).query(target)
-        return source[nearest], target, distances
+        scale, rotation, translation = total  # the truth is moved back instead, so that one tree does for all steps
+        distances, nearest = tree.query((target - translation) @ rotation / scale)
+        return source[nearest], target, scale * distances
 
     mine, theirs, distances = matched()
     for _ in range(steps):

@@ -28,6 +28,8 @@ SYSTEMS: Mapping[str, tuple[str, str, str]] = {
 }
 """Module, class and config of each system. Modules are imported when they are needed."""
 
+_ENTRIES = ("config", "system_state", "network", "dataset", "total_steps")
+
 
 @dataclass(frozen=True, slots=True)
 class Restored:
@@ -68,10 +70,13 @@ def restore(path: str | os.PathLike[str], *, system: str | None = None, device: 
         raise BadCheckpoint(
             f"{path} is a checkpoint of {name!r}, and this program knows {', '.join(SYSTEMS)}: update it"
         )
+    lacking = [entry for entry in _ENTRIES if entry not in state]
+    if lacking:
+        raise BadCheckpoint(f"{path} has no {lacking[0]}: it is damaged, or was written by another version")
     restored = built_system(name, state, path)
     try:
         restored.network.load_state_dict(state["network"])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, KeyError, AttributeError) as error:
         _refuse_weights(path, name, error)
     try:
         data = read_description(state["dataset"])
@@ -80,9 +85,13 @@ def restore(path: str | os.PathLike[str], *, system: str | None = None, device: 
             f"{path} does not say {error} of its data set, so that nobody knows how faces are cut out for it: it was written "
             "by an older program; go on with its training by this one, and take the new checkpoint"
         ) from None
+    except (TypeError, AttributeError, ValueError) as error:
+        raise BadCheckpoint(f"{path} describes no data set ({error}): it is damaged") from None
     restored.network.to(device).eval()
     restored.network.requires_grad_(False)
-    return Restored(restored, data, path, hashlib.sha256(path.read_bytes()).hexdigest(), int(state["total_steps"]))
+    if not isinstance(state["total_steps"], int):
+        raise BadCheckpoint(f"{path} says {state['total_steps']!r} of how long it was trained: it is damaged")
+    return Restored(restored, data, path, hashlib.sha256(path.read_bytes()).hexdigest(), state["total_steps"])
 
 
 def built_system(name: str, state: Mapping[str, Any], path: Path) -> System:
@@ -105,12 +114,12 @@ def built_system(name: str, state: Mapping[str, Any], path: Path) -> System:
         if name == "mesh_gcn":
             return kind.from_state(config, own)
         return kind(config, own)
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise BadCheckpoint(f"{path} has no state of {name} that fits its config ({error}): it is damaged") from None
 
 
-def _refuse_weights(path: Path, name: str, error: RuntimeError) -> NoReturn:
-    lines = [line.strip() for line in str(error).splitlines()]
+def _refuse_weights(path: Path, name: str, error: Exception) -> NoReturn:
+    lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
     first = next((line for line in lines[1:] if line), lines[0])
     raise BadCheckpoint(
         f"{path} holds weights of another network than its config of {name} describes ({first[:200]}): it is damaged, or of "

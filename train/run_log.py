@@ -55,7 +55,9 @@ class RunLog:
             file.write(json.dumps({"total_steps": total_steps, **asdict(progress)}) + "\n")
         for name, value in progress.losses.items():
             self._writer.add_scalar(f"{progress.phase}/{name}", value, total_steps)
-        for name in ("rate", "samples_per_second", "loader_samples_per_second", "waiting_share"):
+        for name in (
+            "rate", "samples_per_second", "model_samples_per_second", "loader_samples_per_second", "waiting_share",
+        ):  # fmt: skip
             self._writer.add_scalar(f"speed/{name}", getattr(progress, name), total_steps)
         if progress.validation is not None:
             self._writer.add_scalar(f"validation/{progress.measure}", progress.validation, total_steps)

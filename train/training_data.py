@@ -16,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geometry.landmarks import N_LANDMARKS
+from geometry.morphable_model import MorphableModel
+from render.atlas_raster import AtlasRaster
 from render.correspondence import FieldTemplate
 from storage.dataset import ShardedDataset
 from storage.manifest import DatasetManifest, digest_of
@@ -31,6 +33,8 @@ SHAPES = 512
 _AT_ONCE = 4096
 _FIELD_TABLES = ("field_triangles", "field_role", "field_uv", "part_map")
 _MAP_TABLES = ("face_mask",)
+NEUTRAL_MAP = "neutral_map"
+"""Among a checkpoint's tables: the model's neutral face at the texels of the position maps, (S S 3) mm, y up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,8 @@ def describe_data(dataset: ShardedDataset) -> dict[str, Any]:
     longest = [config["longest_px"] for config in configs if "longest_px" in config]
     seen = {key for keys in photographs_and_people(dataset) for key in keys}
     tables = {name: table for name in (*_FIELD_TABLES, *_MAP_TABLES) if (table := _table(dataset, name)) is not None}
+    if (neutral := _neutral_map(dataset)) is not None:
+        tables[NEUTRAL_MAP] = neutral
     shapes = ShapeModel.of(landmarks[..., :2]) if len(landmarks) else None
     return {
         "name": dataset.manifest.name,
@@ -179,9 +185,25 @@ def _table(dataset: ShardedDataset, name: str) -> np.ndarray | None:
 
 def _neutral_landmarks(dataset: ShardedDataset) -> Tensor | None:
     """The model's own; None where the labels come from no model, or from one that is not at hand."""
-    try:
-        model = dataset.model()
-    except (FileNotFoundError, ValueError):
+    model = _model(dataset)
+    if model is None:
         return None
     neutral = model.vertices(model.neutral())[np.asarray(model.landmark_vertices)]
     return torch.from_numpy(np.asarray(neutral, dtype=np.float64))
+
+
+def _neutral_map(dataset: ShardedDataset) -> np.ndarray | None:
+    """The neutral face as a map; None for data sets without maps, or without the model."""
+    model = _model(dataset) if _has(dataset, "position_map") else None
+    tables = [_table(dataset, f"atlas_{part}") for part in ("corners", "weights", "covered")]
+    if model is None or any(table is None for table in tables):
+        return None
+    corners, weights, covered = (np.asarray(table) for table in tables)
+    return AtlasRaster.from_tables(corners, weights, covered).apply(model.vertices(model.neutral()))
+
+
+def _model(dataset: ShardedDataset) -> MorphableModel | None:
+    try:
+        return dataset.model()
+    except (FileNotFoundError, ValueError):
+        return None

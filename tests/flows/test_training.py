@@ -50,6 +50,21 @@ def test_the_card_tells_from_what_how_and_how_well(done):
     assert json.loads(card.partition("```json\n")[2].partition("```")[0])["system"]["hidden"] == 8
 
 
+def test_a_finished_run_shows_its_errors_and_predictions_on_what_was_held_out(done):
+    measured = json.loads((done.folder / "evaluation" / "metrics.json").read_text())
+    assert measured["test_data"]["seen_in_training_and_left_out"] == 0
+    assert {"ours", "mean shape", "mean shape, true pose"} <= set(measured["results"]["nme_bbox 2-D"])
+    for picture in ("ced.png", "predictions.png"):
+        assert (done.folder / "evaluation" / picture).read_bytes().startswith(b"\x89PNG")
+    card = (done.folder / "card.md").read_text()
+    assert f"## Measured on {measured['n_images']} samples held out" in card
+    assert "![evaluation/predictions.png](evaluation/predictions.png)" in card
+    own = (done.folder / "evaluation" / "card.md").read_text()
+    assert f"fingerprint `{measured['training_data']['fingerprint']}`" in own
+    assert f"fingerprint `{measured['test_data']['fingerprint']}`" in own
+    assert "| nme_bbox 2-D | " in own
+
+
 def test_the_same_command_again_trains_nothing(done, out):
     before = (done.folder / "last.pt").read_bytes()
     again = trained(out)

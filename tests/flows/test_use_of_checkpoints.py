@@ -14,8 +14,12 @@ from flows.command_line import main
 from flows.config import PosmapConfig
 from flows.evaluations import evaluate_here, guessed_protocol
 from flows.local import build_here
-from flows.predict import PredictOptions, listed, predict_here, transfer_here
+from flows.predict import PredictOptions, corresponding, listed, predict_here, transfer_here, transferred
+from geometry import load_model
+from geometry.camera import ScaledOrthographicCamera
 from geometry.mesh import signed_volume
+from geometry.morphable_model import Coefficients
+from geometry.rotation import rotation_from_euler
 from render.crop import CropConfig, crop_from_landmarks
 from render.ear_field import ear_crop
 from storage.annotations import read_annotation
@@ -23,11 +27,15 @@ from storage.dataset import open_dataset
 from storage.evaluation_boxes import boxes_by_rule
 from storage.evaluation_sets import open_300w, open_aflw2000, open_table
 from storage.landmark_files import write_pts
+from storage.manifest import Unpublished
 from storage.mesh_export import upright_from_picture
 from storage.synthetic import write_sample_folder
 from storage.views import select
 from train.checkpoint import BadCheckpoint, save_checkpoint
-from train.evaluation import OURS, TRUE_POSE, TrainedOnTest, evaluate_dataset, evaluate_photographs
+from train.dense_errors import DenseTable, PhotographDense
+from train.evaluation import MEAN_SHAPE, OURS, TRUE_POSE, Gathered, TrainedOnTest
+from train.evaluation_datasets import evaluate_dataset
+from train.evaluation_photographs import evaluate_photographs
 from train.evaluation_report import METRICS, table_lines, write_report
 from train.prediction import NoFace, Prediction, Predictor, landmark_rows
 from train.restore import SYSTEMS, restore
@@ -38,6 +46,7 @@ SMALL = {
     "dan": {"size_px": 32, "widths": (4, 8), "hidden": 16},
     "fan3d": {"size_px": 32, "hourglass_channels": 8, "hourglass_depth": 1, "width": 4},
     "densereg": {"width": 4, "resolution": 33, "depth": True},
+    "parts": {"width": 4, "resolution": 33, "kind": "parts"},
 }
 SIDE = 64
 
@@ -49,14 +58,19 @@ def work(sample_folder, tmp_path_factory) -> Path:
     write_sample_folder(root / "other", seed=3, n_identities=1, n_expressions=1, n_views=2)
     for name, source in (("train", sample_folder), ("test", root / "other")):
         config = PosmapConfig(
-            name=name, crop=CropConfig(size_px=SIDE), targets=("posmap", "field"), maps="parametric", shard_size=16
+            name=name,
+            crop=CropConfig(size_px=SIDE),
+            targets=("posmap", "field", "parts"),
+            maps="parametric",
+            shard_size=16,
         )
         build_here(config, source=source, out=root, workers=1)
     dataset = open_dataset(root / "train")
     described = describe_data(dataset)
     for name, changes in SMALL.items():
         torch.manual_seed(0)
-        module_name, class_name, config_name = SYSTEMS[name]
+        system_name = "densereg" if name == "parts" else name
+        module_name, class_name, config_name = SYSTEMS[system_name]
         module = importlib.import_module(module_name)
         plain = module.PRESETS["tiny"]().model_dump() | changes
         config = getattr(module, config_name).model_validate(plain)
@@ -65,7 +79,7 @@ def work(sample_folder, tmp_path_factory) -> Path:
             for axis in "uv":
                 system.network.heads[f"{axis}_class"].bias.data[0] = -10
         state = {
-            "system": name,
+            "system": system_name,
             "config": system.config.model_dump(mode="json"),
             "system_state": system.state(),
             "network": system.network.state_dict(),
@@ -103,7 +117,7 @@ def changed(work: Path, tmp_path: Path, name: str, **changes: object) -> Path:
 # --------------------------------------------------------------------------------------------------- restoring
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", sorted(SYSTEMS.keys() & SMALL.keys()))
 def test_a_restored_system_predicts_what_the_saved_one_did(work, name):
     restored = restore(work / f"{name}.pt")
     assert (restored.system.name, restored.data.crop_px, restored.data.margin) == (name, SIDE, 1.5)
@@ -191,8 +205,8 @@ def test_whoever_says_the_truth_has_no_error_by_any_measure(work, name):
     found = evaluate_dataset(Oracle(restore(work / f"{name}.pt")).tell(dataset), dataset)
     for measure, by_method in found.errors.items():
         np.testing.assert_allclose(by_method[OURS], 0, atol=1e-6, err_msg=measure)
-        if TRUE_POSE in by_method:
-            assert (by_method[TRUE_POSE] > 1e-3).all()
+        assert set(by_method) == {OURS, MEAN_SHAPE, TRUE_POSE}, f"{measure} stands beside both baselines"
+        assert by_method[MEAN_SHAPE].mean() + 1e-9 > by_method[TRUE_POSE].mean() > 1e-3
     results = found.document["results"]
     if name == "densereg":
         assert results["parts, pooled IoU"][OURS]["mean_of_8_percent"] == pytest.approx(100)
@@ -202,6 +216,43 @@ def test_whoever_says_the_truth_has_no_error_by_any_measure(work, name):
     else:
         assert any(measure.startswith("reconstruction, ICP") for measure in results)
         assert any(measure.startswith("dense nme_bbox 3-D") for measure in results)
+
+
+def test_a_network_of_parts_is_measured_by_them_and_shown(work, photographs, tmp_path):
+    done = evaluate_here(work / "parts.pt", work / "test", out=tmp_path / "e", latency=False)
+    results = done.document["results"]
+    assert set(results) == {"part_error of images", "parts, pooled IoU"}, "it gives no landmarks and no coordinates"
+    for row in results.values():
+        assert {OURS, MEAN_SHAPE, TRUE_POSE} <= set(row)
+    assert results["part_error of images"][TRUE_POSE]["mean_percent"] < 40
+    assert {path.name for path in done.written} == {"metrics.json", "card.md", "ced.png", "predictions.png"}
+    options = PredictOptions(tmp_path / "p", boxes="whole")
+    outcome = predict_here(work / "parts.pt", [photographs / "photo_0.jpg"], options)
+    assert [refusal.code for refusal in outcome.rejected] == []
+    assert (tmp_path / "p" / "photo_0_parts.png").exists()
+    assert outcome.documents[0]["box_px"] is not None
+
+
+def test_dense_points_of_photographs_stand_beside_both_baselines_and_a_lost_face_is_a_failure(work):
+    model, predictor = load_model("built-in"), Predictor(restore(work / "dan.pt"))
+    dense = PhotographDense(DenseTable("all vertices"), predictor, model, n_registered=0)
+    rng = np.random.default_rng(5)
+    face = dense.vertices(Coefficients(model.draw_identity(rng), model.draw_expression(rng)))
+    camera = ScaledOrthographicCamera(1.1, rotation_from_euler(0.1, -0.7, 0.2), np.array([220.0, 200.0, 0.0]))
+    true = camera.project(face)
+    marks = true[model.landmark_vertices]
+    box = np.concatenate([marks[:, :2].min(axis=0), marks[:, :2].max(axis=0)])
+    found = Prediction(predictor.crop_of_box(box), np.zeros((SIDE, SIDE, 3), np.uint8), marks, true)
+    dense.add(found, box, true)
+    dense.add(None, box, true)
+    gathered = Gathered()
+    dense.close(gathered)
+    assert len(gathered.errors) == 3
+    for name, by_method in gathered.errors.items():
+        assert by_method[OURS][0] == pytest.approx(0, abs=1e-9), name
+        assert np.isinf(by_method[OURS][1])
+        assert by_method[MEAN_SHAPE][0] + 1e-9 > by_method[TRUE_POSE][0] > 5e-3
+        assert gathered.results[name][OURS]["n_missing"] == 1
 
 
 def test_what_was_trained_on_is_left_out_and_the_count_is_told(work):
@@ -214,6 +265,18 @@ def test_what_was_trained_on_is_left_out_and_the_count_is_told(work):
     assert found.document["n_images"] == len(test) - n_astronauts
     with pytest.raises(TrainedOnTest, match="every photograph or person of train"):
         evaluate_dataset(Predictor(restore(work / "dan.pt")), open_dataset(work / "train"))
+
+
+def test_a_data_set_is_found_by_name_and_version(work, monkeypatch, tmp_path):
+    (tmp_path / "datasets").symlink_to(work)
+    monkeypatch.chdir(tmp_path)
+    version = open_dataset(work / "test").manifest.version
+    done = evaluate_here(work / "dan.pt", "test", version=version, out=tmp_path / "e", latency=False)
+    assert done.document["test_data"]["version"] == version
+    with pytest.raises(Unpublished, match="no published version other"):
+        evaluate_here(work / "dan.pt", "test", version="other", out=tmp_path / "e")
+    with pytest.raises(ValueError, match="data sets alone have versions"):
+        evaluate_here(work / "dan.pt", "test", version=version, protocol="pts", out=tmp_path / "e")
 
 
 def test_a_view_knows_whom_it_shows(work):
@@ -252,7 +315,7 @@ def test_photographs_are_measured_from_named_boxes_and_the_report_is_written(wor
     row = document["results"]["nme_interocular"]
     assert set(row) == {OURS, "mean shape", TRUE_POSE}
     assert row[OURS]["n_images"] == 1
-    assert {path.name for path in done.written} == {"metrics.json", "ced.png", "predictions.png"}
+    assert {path.name for path in done.written} == {"metrics.json", "card.md", "ced.png", "predictions.png"}
     lines = "\n".join(table_lines(done.document))
     assert "boxes: tight boxes of the true points" in lines
     assert "66 of the set's 68 points are measured" in lines
@@ -404,6 +467,9 @@ def test_densereg_gives_rows_a_fit_and_a_transfer(work, photographs, tmp_path):
         PredictOptions(tmp_path, "whole"),
     )
     assert cv2.imread(str(path)).shape == (450, 450, 3)
+    with np.load(path.with_suffix(".npz")) as pairs:
+        assert pairs["target_px"].shape == pairs["source_px"].shape
+        assert pairs["target_px"].shape[1] == 2
     with pytest.raises(ValueError, match="--fit and --dan belong to DenseReg's fields"):
         predict_here(work / "prnet.pt", [photographs], PredictOptions(tmp_path, fit=True))
     with pytest.raises(ValueError, match="needs dense correspondence"):
@@ -427,8 +493,6 @@ def test_the_third_row_is_dan_started_from_the_second(work):
 
 
 def test_a_face_put_onto_itself_is_itself(work, photographs):
-    from flows.predict import transferred
-
     dataset = open_dataset(work / "test")
     oracle = Oracle(restore(work / "densereg.pt")).tell(dataset)
     sample = dataset[0]
@@ -441,6 +505,20 @@ def test_a_face_put_onto_itself_is_itself(work, photographs):
     face = np.isfinite(found.field["uv"][..., 0])
     assert (other[face] == 255 - sample["image"][face]).all(axis=-1).mean() > 0.8
     assert (other[~face] == sample["image"][~face]).all(axis=-1).mean() > 0.95
+    here, there = corresponding(sample["image"], found, sample["image"], found, surface=None)
+    assert len(here) == face.sum()
+    assert np.linalg.norm(here - there, axis=1).max() < 1.5, "pixels of one (u, v) lie side by side"
+    (first, second) = (
+        one for one in oracle.predict_crops(open_dataset(work / "test").read([0, 2], ("image",))["image"])
+    )
+    here, there = corresponding(first.crop, first, second.crop, second, surface=None)
+    rounded = [
+        np.rint(found.crop_from_image.apply(places)).astype(int) for found, places in ((first, here), (second, there))
+    ]
+    away = (
+        first.field["uv"][rounded[0][:, 1], rounded[0][:, 0]] - second.field["uv"][rounded[1][:, 1], rounded[1][:, 0]]
+    )
+    assert np.linalg.norm(away, axis=1).max() <= 1 / 50
 
 
 def _with_crop(found: Prediction, crop: np.ndarray) -> Prediction:
@@ -542,6 +620,9 @@ def test_renders_are_registered_by_icp_and_told_by_yaw(work, tmp_path, run):
     assert document["n_images"] == 9
     assert set(document["by_yaw_percent"]) == {"-80", "+0", "+80"}
     assert document["results"]["reconstruction"]["published"][0]["mean"] == 3.7551
+    reconstruction = document["results"]["reconstruction"]
+    assert 0 < reconstruction[TRUE_POSE]["mean_percent"] < reconstruction[MEAN_SHAPE]["mean_percent"]
+    assert document["results"]["nme_bbox 2-D"][TRUE_POSE]["mean_percent"] < 4
     assert "ICP point to point, rotation and translation, predicted to truth, 20 steps at most" in document["notes"][0]
     with pytest.raises(ValueError, match="dan predicts no surface"):
         evaluate_here(work / "dan.pt", tmp_path / "f", out=tmp_path / "e")

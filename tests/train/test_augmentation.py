@@ -59,7 +59,7 @@ def without_jpeg(draw):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("augmentation", ["prnet", "densereg", "dan", "fan3d", "mesh_gcn", "everything"])
+@pytest.mark.parametrize("augmentation", ["prnet", "densereg", "dan", "fan3d", "mesh_gcn", "slight", "everything"])
 def test_the_same_draw_is_the_same_picture_within_one_level(augmentation, device):
     draws = [
         without_jpeg(without_surfaces(draw_augmentation(as_mixture(augmentation), seed=2, source_id="a", copy_index=copy)))

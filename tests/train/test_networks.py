@@ -1,13 +1,16 @@
 """The five systems' networks: parameter counts that public weights fix, shapes, and what their layers promise."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from scipy import sparse as sp
 from torch import nn
 
-from geometry.hierarchy import build_hierarchy
+from geometry.hierarchy import PAPER_LEVELS, MeshHierarchy, build_hierarchy
 from geometry.mesh import Mesh
+from train import mesh_gcn, mesh_gcn_network
 from train.backbones import RESNET_101, ResNet, bilinear_deconvolution, load_pretrained
 from train.dan_network import (
     DeepAlignmentNetwork,
@@ -96,17 +99,73 @@ def test_the_graph_layer_has_the_counts_of_the_public_autoencoder():
     assert encoder + decoder + last + dense == 30_056 + 3  # its last layer alone has no bias
 
 
-def test_resnet_101_has_the_classifiers_names_and_shapes(tmp_path):
+def test_mesh_gcn_has_its_own_count_and_less_than_the_papers_size(monkeypatch):
+    """The paper says 84.5 MB and prints no layer table; ours, frozen so that a change is seen."""
+    monkeypatch.setattr(mesh_gcn_network, "rescaled_laplacian", lambda triangles, n: sp.eye_array(n, format="csr"))
+    sides = [130, *(int(n**0.5) for n in reversed(PAPER_LEVELS))]
+    meshes = tuple(Mesh(np.zeros((side**2, 3), np.float32), np.zeros((1, 3), np.int32)) for side in sides)
+    up = tuple(sp.csr_array((fine**2, coarse**2)) for fine, coarse in pairwise(sides))
+    hierarchy = MeshHierarchy("", meshes, (), (), up, ())
+    config = mesh_gcn.paper()
+    network = MeshRegressor(
+        hierarchy, torch.zeros(130**2, 3), channels=config.channels, embedding=config.embedding,
+        aggregation=config.aggregation,
+    )  # fmt: skip
+    assert n_parameters(network) == 12_238_979
+    assert 4 * n_parameters(network) / 1e6 < 84.5
+
+
+def test_resnet_101_has_the_classifiers_names_and_shapes():
     network = ResNet(RESNET_101)
     assert n_parameters(network) == 42_500_160
     assert {"conv1.weight", "layer1.0.downsample.0.weight", "layer3.22.bn3.running_var"} <= network.state_dict().keys()
-    small = ResNet((1, 1, 1, 1), width=8)
-    torch.save(small.state_dict() | {"fc.weight": torch.zeros(10, 256), "fc.bias": torch.zeros(10)}, tmp_path / "w.pth")
-    other = ResNet((1, 1, 1, 1), width=8, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
-    load_pretrained(other, tmp_path / "w.pth")
-    torch.testing.assert_close(other.state_dict(), small.state_dict())
-    with pytest.raises(ValueError, match="does not hold the weights of this ResNet"):
+
+
+def small_resnet(**changes):
+    return ResNet((1, 1, 1, 1), width=8, **changes)
+
+
+def as_classifier(state):
+    return state | {"fc.weight": torch.zeros(10, 256), "fc.bias": torch.zeros(10)}
+
+
+def as_segmenter(state):
+    """Torchvision's DeepLab: the trunk under `backbone.`, heads beside it."""
+    return {f"backbone.{name}": value for name, value in state.items()} | {"classifier.4.weight": torch.zeros(21, 8)}
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        as_classifier,
+        as_segmenter,
+        lambda state: {"epoch": 3, "state_dict": {f"module.{name}": v for name, v in as_classifier(state).items()}},
+        lambda state: {"model": as_classifier(state)},
+        lambda state: {name: v for name, v in as_classifier(state).items() if "num_batches" not in name},
+    ],
+    ids=["classifier", "segmenter", "several GPUs", "training's file", "before torch 0.4.1"],
+)
+def test_weights_are_taken_from_the_usual_files_whatever_they_are_wrapped_in(tmp_path, wrapped):
+    small = small_resnet()
+    for value in small.state_dict().values():
+        value.copy_(torch.rand(value.shape)) if value.is_floating_point() else value.zero_()
+    torch.save(wrapped(small.state_dict()), tmp_path / "w.pth")
+    dilated = small_resnet(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
+    load_pretrained(dilated, tmp_path / "w.pth")
+    torch.testing.assert_close(dilated.state_dict(), small.state_dict())
+
+
+def test_weights_of_another_network_and_files_without_weights_are_refused(tmp_path):
+    torch.save(as_classifier(small_resnet().state_dict()), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"does not hold the weights of this ResNet .*layer2\.1\."):
         load_pretrained(ResNet((1, 2, 1, 1), width=8), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="does not hold the weights of this ResNet .*size mismatch"):
+        load_pretrained(ResNet((1, 1, 1, 1), width=4), tmp_path / "w.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    (tmp_path / "text.pth").write_text("weights")
+    for name in ("list", "text"):
+        with pytest.raises(ValueError, match="holds no weights that can be read"):
+            load_pretrained(small_resnet(), tmp_path / f"{name}.pth")
 
 
 # ------------------------------------------------------------------------------------------------------ shapes
