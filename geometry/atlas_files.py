@@ -9,9 +9,12 @@ import scipy.io
 from jaxtyping import Int
 
 from geometry.mesh import Mesh
+from geometry.npz_files import read_npz
 from geometry.uv import UVAtlas
 
 _HEADER = b"MATLAB 5.0 MAT-file, written by facefoundry: UV atlas in the layout of BFM_UV.mat".ljust(116)
+_MOST_BYTES = 1 << 30
+"""Ten million vertices take half of it."""
 _NEVER = (1980, 1, 1, 0, 0, 0)  # the earliest moment that a zip can hold: files hold no clock
 
 
@@ -39,10 +42,10 @@ def save_atlas(path: Path | str, atlas: UVAtlas, mesh: Mesh, *, file_vertices: I
 
 def open_atlas(path: Path | str) -> UVAtlas:
     """The atlas of a file that :func:`save_atlas` wrote. Raises ValueError for any other file."""
+    stored = read_npz(path, ("uv", "triangles"), limit_bytes=_MOST_BYTES)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return UVAtlas(stored["uv"], stored["triangles"])
-    except (KeyError, zipfile.BadZipFile, AttributeError) as error:
+        return UVAtlas(stored["uv"], stored["triangles"])
+    except (ValueError, TypeError, IndexError) as error:
         raise ValueError(f"{Path(path).name} is no UV atlas of ours: {error}") from error
 
 

@@ -24,10 +24,12 @@ from geometry.decimation import Collapses, collapsed, decimate, tidied
 from geometry.mesh import Mesh
 from geometry.morphable_model import fingerprint_of
 from geometry.nearest import walk_to_nearest
+from geometry.npz_files import read_npz
 
 PAPER_LEVELS = (16, 64, 256, 1024, 4096, 16384)
 """Vertices of the levels below the whole mesh (Meng et al. 2022, figure 3)."""
 
+_MOST_BYTES = 4 << 30
 RECIPE = 1
 """Part of the fingerprint: raised by hand when the same mesh gives other levels or matrices than before."""
 
@@ -79,7 +81,7 @@ def cached_hierarchy(mesh: Mesh, *, cache_folder: Path | str, levels: Sequence[i
     path = Path(cache_folder) / f"mesh-hierarchy-{hierarchy_fingerprint(mesh, levels)}.npz"
     try:
         return _read(path, mesh, levels)
-    except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+    except (FileNotFoundError, ValueError, TypeError, IndexError):  # another program's arrays, too
         hierarchy = build_hierarchy(mesh, levels=levels)
     _write(path, hierarchy)
     return hierarchy
@@ -193,16 +195,18 @@ def _write(path: Path, hierarchy: MeshHierarchy) -> None:
 def _read(path: Path, mesh: Mesh, levels: Sequence[int]) -> MeshHierarchy:
     sizes = (len(mesh.vertices), *reversed(levels))
     meshes, kept, down, up = [mesh], [np.arange(len(mesh.vertices), dtype=np.int32)], [], []
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        for i, (fine, coarse) in enumerate(pairwise(sizes)):
-            here = arrays[f"kept_{i + 1}"]
-            meshes.append(Mesh(np.ascontiguousarray(mesh.vertices[here]), arrays[f"triangles_{i + 1}"]))
-            columns = np.searchsorted(kept[-1], here)
-            down.append(sp.csr_array((np.ones(coarse), (np.arange(coarse), columns)), shape=(coarse, fine)))
-            parts = (arrays[f"data_{i}"], arrays[f"indices_{i}"], arrays[f"indptr_{i}"])
-            up.append(sp.csr_array(parts, shape=(fine, coarse)))
-            kept.append(here)
-        n_turned = tuple(arrays["n_turned"].tolist())
+    of_level = ("data_{0}", "indices_{0}", "indptr_{0}", "kept_{1}", "triangles_{1}")
+    names = [name.format(i, i + 1) for i in range(len(levels)) for name in of_level]
+    arrays = read_npz(path, (*names, "n_turned"), limit_bytes=_MOST_BYTES)
+    for i, (fine, coarse) in enumerate(pairwise(sizes)):
+        here = arrays[f"kept_{i + 1}"]
+        meshes.append(Mesh(np.ascontiguousarray(mesh.vertices[here]), arrays[f"triangles_{i + 1}"]))
+        columns = np.searchsorted(kept[-1], here)
+        down.append(sp.csr_array((np.ones(coarse), (np.arange(coarse), columns)), shape=(coarse, fine)))
+        parts = (arrays[f"data_{i}"], arrays[f"indices_{i}"], arrays[f"indptr_{i}"])
+        up.append(sp.csr_array(parts, shape=(fine, coarse)))
+        kept.append(here)
+    n_turned = tuple(arrays["n_turned"].tolist())
     return MeshHierarchy(
         hierarchy_fingerprint(mesh, levels), tuple(meshes), tuple(kept), tuple(down), tuple(up), n_turned
     )

@@ -99,6 +99,10 @@ def open_model(path: Path | str, *, verify: bool = False) -> DenseModel:
         try:
             with zipfile.ZipFile(file) as archive:
                 members = {member.filename: member for member in archive.infolist()}
+                if len(members) < len(archive.infolist()):
+                    raise ModelFileError(
+                        f"{path.name} holds two members of one name: it is damaged; import the model again"
+                    )
                 meta = _checked_meta(path, archive, members)
         except ModelFileError:
             raise

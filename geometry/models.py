@@ -29,9 +29,9 @@ def load_model(source: str | Path | Sequence[str | Path]) -> MorphableModel:
         raise ValueError(f"no model given: name its files, or {BUILT_IN!r}")
     if len(paths) == 1 and paths[0].name.endswith(SUFFIX) and paths[0].is_file():
         return open_model(paths[0])
-    from geometry.model_files import read_model_files  # SciPy's MATLAB reader and h5py, for foreign files alone
+    from geometry.model_child import read_in_child  # for foreign files alone
 
-    return read_model_files(paths)
+    return read_in_child(paths)
 
 
 @dataclass(frozen=True, slots=True)

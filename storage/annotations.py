@@ -30,6 +30,7 @@ from geometry.morphable_model import Coefficients, MorphableModel
 from geometry.rotation import euler_from_rotation, rotation_from_euler
 from storage.bad_sample import BadSample
 from storage.file_names import ViewName, view_of_path
+from storage.json_files import read_json_object
 from storage.mat_child import MAX_FILE_BYTES
 from storage.mat_reader import Variables, read_mat
 from storage.regular_files import read_regular_file
@@ -329,19 +330,16 @@ def read_sidecar(folder: str | os.PathLike[str]) -> Sidecar | None:
     """The sidecar of `folder`, None where there is none (as in the releases). Raises ValueError when it is damaged."""
     path = Path(folder) / SIDECAR_NAME
     try:
-        with open(path, "rb") as stream:
-            text = stream.read(1 << 16)
-    except FileNotFoundError:
-        return None
-    try:
-        fields = json.loads(text)
-        return Sidecar(
-            str(fields["model"]), str(fields["fingerprint"]), int(fields["n_identity"]), int(fields["n_expression"])
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        fields = read_json_object(path)
+        match fields:
+            case None:
+                return None
+            case {"model": str(model), "fingerprint": str(fingerprint), "n_identity": int(k), "n_expression": int(m)}:
+                return Sidecar(model, fingerprint, k, m)
+        raise ValueError("it lacks model, fingerprint, n_identity or n_expression")
+    except ValueError as error:
         raise ValueError(
-            f"{path} should name the model of the annotations beside it, but cannot be read "
-            f"({type(error).__name__}: {error}); make the folder again"
+            f"{path} should name the model of the annotations beside it, but cannot be read ({error}); make the folder again"
         ) from None
 
 

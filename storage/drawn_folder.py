@@ -4,12 +4,12 @@ The marker holds the description of what is drawn, word for word. While the fold
 ``<kind>.unfinished.json``; when everything is there, ``<kind>.json``.
 """
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.jpeg import write_atomically
+from storage.json_files import read_json_object
 
 DRAWN_LICENCE = "CC0-1.0 (drawn from the built-in model)"
 
@@ -26,10 +26,10 @@ def drawn_record(folder: Path) -> dict[str, object]:
     """
     for kind, field in _DRAWN_FROM_SEEDS.items():
         try:
-            record = json.loads((folder / f"{kind}.json").read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            record = read_json_object(folder / f"{kind}.json")
+        except ValueError:
             continue
-        if isinstance(record, dict) and field in record:
+        if record is not None and field in record:
             return {kind: record}
     return {}
 

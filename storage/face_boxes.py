@@ -24,7 +24,7 @@ def parse_face_boxes(content: bytes, *, name: str) -> Float64[np.ndarray, "b 4"]
         text = content.decode("utf-8-sig")
         rows = _of_csv(text) if name.lower().endswith(".csv") else _of_json(text)
         boxes = np.array([[float(value) for value in row] for row in rows], dtype=np.float64).reshape(len(rows), 4)
-    except (ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, csv.Error) as error:
         raise BadSample(
             "boxes.format",
             f"the boxes are no list of (left, top, right, bottom) ({type(error).__name__}); write them as "

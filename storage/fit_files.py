@@ -19,6 +19,7 @@ from geometry.landmarks import N_LANDMARKS
 from geometry.morphable_model import Coefficients, MorphableModel
 from storage.bad_sample import BadSample
 from storage.jpeg import write_atomically
+from storage.json_files import read_json_object
 from storage.manifest import ModelInfo
 from storage.photographs import Origin
 from storage.regular_files import read_regular_file
@@ -144,3 +145,17 @@ def read_fit_file(path: str | os.PathLike[str]) -> FitFile:
         first = getattr(error, "errors", lambda: [{"msg": str(error), "loc": ()}])()[0]
         where = ".".join(map(str, first["loc"]))
         raise ValueError(f"{path} is no fit file of format 1: {where} {first['msg']}") from None
+
+
+def folder_record(folder: Path) -> dict[str, object] | None:
+    """What :data:`FOLDER_MARKER` says of a folder that was written from fits, None where there is none.
+
+    It has "licence" (a text) at least. Raises ValueError for a marker that is damaged: the terms of the landmarks would be lost.
+    """
+    record = read_json_object(folder / FOLDER_MARKER)
+    if record is not None and not isinstance(record.get("licence"), str):
+        raise ValueError(
+            f'{folder / FOLDER_MARKER} does not say on what terms the landmarks are there (no text "licence"); write the '
+            "folder again with `facefoundry fit-landmarks`"
+        )
+    return record

@@ -71,6 +71,8 @@ def _walk(data: bytes) -> None:
             if frame is None:
                 raise BadSample("image.corrupt", "the JPEG has no frame header before its picture")
             components = {content[1 + 2 * i]: content[2 + 2 * i] for i in range(content[0])}
+            if not components:
+                raise BadSample("image.corrupt", "a scan of the JPEG has no colours; copy the file again")
             if any({pair >> 4, 16 | pair & 15} - tables.keys() for pair in components.values()):
                 return
             position = _walk_scan(data, position, frame, components, tables, restart_interval)
@@ -101,9 +103,9 @@ def _walk_scan(
         blocks = [pair for name, pair in components.items() for _ in range(np.prod(frame.factors[name]))]
     names = sorted({name for pair in blocks for name in (pair >> 4, 16 | pair & 15)})
     tables_of_blocks = np.array([(names.index(pair >> 4), names.index(16 | pair & 15)) for pair in blocks], np.uint8)
-    codes = _codes(*(tables[name] for name in names))
+    codes, short_steps = _codes(kernel.SHORT_BITS, *(tables[name] for name in names))
     found, position = kernel.walk_scan(
-        np.frombuffer(data, np.uint8), start, codes, tables_of_blocks, n_units, restart_interval
+        np.frombuffer(data, np.uint8), start, codes, short_steps, tables_of_blocks, n_units, restart_interval
     )
     if found == kernel.ENDED_EARLY:
         raise BadSample("image.truncated", "the JPEG's data end before its picture does; copy the file again")
@@ -133,6 +135,8 @@ def _tables(content: bytes) -> dict[int, Table]:
     tables = {}
     while content:
         counts = content[1:17]
+        if len(counts) < 16:
+            raise BadSample("image.corrupt", "a Huffman table of the JPEG is cut short; copy the file again")
         end = 17 + sum(counts)
         tables[content[0]] = (counts, content[17:end])
         content = content[end:]
@@ -140,8 +144,12 @@ def _tables(content: bytes) -> dict[int, Table]:
 
 
 @lru_cache(maxsize=16)  # most files have the same four tables
-def _codes(*tables: Table) -> UInt16[np.ndarray, "n 65536"]:
-    """For every 16 bits the length × 256 + symbol of the code that they begin with, or 0 (T.81, annex C)."""
+def _codes(short_bits: int, *tables: Table) -> tuple[UInt16[np.ndarray, "n 65536"], UInt16[np.ndarray, "n s"]]:
+    """For every 16 bits the length × 256 + symbol of the code that they begin with, or 0 (T.81, annex C).
+
+    Beside it, for every `short_bits` bits, the same with the length of the value that follows the code added to the
+    code's; 0 where these bits do not hold a whole code.
+    """
     codes = np.zeros((len(tables), 65536), np.uint16)
     for row, (counts, symbols) in zip(codes, tables, strict=True):
         lengths = np.repeat(np.arange(1, 17), list(counts))
@@ -150,4 +158,6 @@ def _codes(*tables: Table) -> UInt16[np.ndarray, "n 65536"]:
             raise BadSample("image.corrupt", "a Huffman table of the JPEG is damaged; copy the file again")
         entries = lengths * 256 + np.frombuffer(symbols, np.uint8)
         row[: filled.sum()] = np.repeat(entries, filled)
-    return codes
+    begun = codes[:, :: 1 << (16 - short_bits)]
+    is_short = (begun > 0) & (begun >> 8 <= short_bits)
+    return codes, np.where(is_short, begun + ((begun & 15) << 8), 0).astype(np.uint16)

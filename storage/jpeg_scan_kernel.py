@@ -10,15 +10,19 @@ WHOLE, ENDED_EARLY, NOT_A_CODE, TOO_LONG, WRONG_RESTART = range(5)
 STRAY_BYTES = 3
 """Bytes that may stand between the last block and the marker: some cameras fill up; lost blocks leave more."""
 
+SHORT_BITS = 9
+"""Codes up to this length, nearly all, are looked up in tables that stay in the nearest cache."""
+
 
 @njit(cache=True, nogil=True)
 @typing.no_type_check
-def walk_scan(data, start, codes, tables_of_blocks, n_units, restart_interval):
+def walk_scan(data, start, codes, short_steps, tables_of_blocks, n_units, restart_interval):
     """Walk `n_units` units (MCUs) from byte `start`: (one of the constants above, place of the marker behind).
 
     data uint8 (n,); codes uint16 (tables, 65536): for the next 16 bits a code's length × 256 + its symbol, 0 where
-    there is none; tables_of_blocks uint8 (blocks of a unit, 2): for the first coefficient and for the others. Bits
-    beyond a marker read as 0 and are counted as borrowed.
+    there is none; short_steps uint16 (tables, 2^SHORT_BITS): for the next bits the length of a code and of the value
+    behind it × 256 + the symbol, 0 where the code is longer or there is none; tables_of_blocks uint8 (blocks of a unit,
+    2): for the first coefficient and for the others. Bits beyond a marker read as 0 and are counted as borrowed.
     """
     size = np.int64(data.shape[0])
     position = np.int64(start)
@@ -38,6 +42,16 @@ def walk_scan(data, start, codes, tables_of_blocks, n_units, restart_interval):
             table, others = tables_of_blocks[block, 0], tables_of_blocks[block, 1]
             k = 0
             while k < 64:
+                if n_bits < 31 and position + 4 < size:  # four bytes at once, where none of them is 0xFF
+                    at = np.uint64(position)
+                    four = np.uint32(data[at]) << np.uint32(24) | np.uint32(data[at + np.uint64(1)]) << np.uint32(16)
+                    four |= np.uint32(data[at + np.uint64(2)]) << np.uint32(8) | np.uint32(data[at + np.uint64(3)])
+                    # a byte of `rest` is 0 where that byte is 0xFF; the lowest such byte borrows from its own top bit
+                    rest = np.uint32(~four)
+                    if (np.uint32(rest - np.uint32(0x01010101)) & four & np.uint32(0x80808080)) == 0:
+                        bits = (bits << np.uint64(32)) | np.uint64(four)
+                        n_bits += 32
+                        position += 4
                 while n_bits < 31:  # a code and what follows it
                     byte = np.uint64(0)
                     if position >= size:
@@ -53,11 +67,16 @@ def walk_scan(data, start, codes, tables_of_blocks, n_units, restart_interval):
                     bits = (bits << np.uint64(8)) | byte
                     n_bits += 8
                 window = (bits >> np.uint64(n_bits - 16)) & np.uint64(0xFFFF)
-                code = codes[table, window]
-                if code == 0:
-                    return (ENDED_EARLY if n_bits - borrowed < 16 else NOT_A_CODE), position
+                code = short_steps[table, window >> np.uint64(16 - SHORT_BITS)]
                 symbol = np.int64(code & 0xFF)
-                n_bits -= np.int64(code >> 8) + (symbol & 15)
+                if code != 0:
+                    n_bits -= np.int64(code >> 8)
+                else:
+                    code = codes[table, window]
+                    if code == 0:
+                        return (ENDED_EARLY if n_bits - borrowed < 16 else NOT_A_CODE), position
+                    symbol = np.int64(code & 0xFF)
+                    n_bits -= np.int64(code >> 8) + (symbol & 15)
                 if n_bits < borrowed:
                     return ENDED_EARLY, position
                 if k == 0:

@@ -260,7 +260,7 @@ def read_manifest(store: Store) -> DatasetManifest:
         ) from None
     try:
         content = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DamagedObject(MANIFEST_KEY, "is not JSON") from None
     if not isinstance(content, dict):
         raise DamagedObject(MANIFEST_KEY, "is not a JSON object")
@@ -272,8 +272,8 @@ def read_manifest(store: Store) -> DatasetManifest:
     stated = content.pop(_DIGEST_FIELD, None)
     try:
         found_digest = digest_of(content)
-    except ValueError:
-        found_digest = None  # NaN or infinity: never written by us
+    except (ValueError, RecursionError):
+        found_digest = None  # NaN, infinity, nested without end: never written by us
     if stated != found_digest:
         raise DamagedObject(MANIFEST_KEY, f"does not match its own digest {stated}")
     try:

@@ -13,7 +13,7 @@ Observer = Callable[["Phase", str], None]
 
 
 class Phase(StrEnum):
-    """The steps of a build, in order."""
+    """The steps of a build, in order; then that of a training that writes a checkpoint."""
 
     PLAN = "plan"
     SHARD = "shard"
@@ -21,6 +21,7 @@ class Phase(StrEnum):
     VERIFY = "verify"
     PUBLISH = "publish"
     EVENT = "event"
+    TRAINING = "training"
 
 
 _observers: list[Observer] = []

@@ -208,7 +208,7 @@ def chunk_format_of(metadata: bytes) -> ChunkFormat:
                 and list(chunk.shape) == document["chunk_grid"]["configuration"]["chunk_shape"]
             ):
                 return chunk
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DamagedBytes(f"is not the metadata of a Zarr array ({error})") from None
     raise DamagedBytes("describes an array that is not one chunk of this project's codecs")
 

@@ -26,6 +26,12 @@ def small_faces() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def prefect_house() -> ModuleType:
+    """Prefect servers and workers as processes of their own."""
+    return _load_beside("prefect_house")
+
+
+@pytest.fixture(scope="session")
 def s3_server() -> Iterator[object]:
     """S3 on loopback with the bucket `faces`; the environment holds its address and invented credentials."""
     server = _load_beside("s3_server").S3Server()

@@ -203,6 +203,13 @@ def test_compressed_members_cannot_be_mapped(path):
         open_model(path)
 
 
+def test_two_members_of_one_name_are_refused(path):
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("mean.npy", b"x")
+    with pytest.raises(ModelFileError, match="two members of one name"):
+        open_model(path)
+
+
 def test_a_newer_format_is_refused(path):
     with zipfile.ZipFile(path) as archive:
         meta = json.loads(archive.read("meta.json"))

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import struct
+import sys
 
 import numpy as np
 import pytest
@@ -245,6 +247,30 @@ def test_a_pickle_is_never_opened(tmp_path):
     (tmp_path / "BFM.mat").write_bytes(pickle.dumps(Trap()))
     refused(tmp_path / "BFM.mat", "pickle")
     assert not (tmp_path / "opened").exists()
+
+
+def matlab_element(kind: int, content: bytes) -> bytes:
+    return struct.pack("<II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+
+def numbers_of_no_type(name: str) -> bytes:
+    """A variable that SciPy's reader does not survive."""
+    body = matlab_element(6, struct.pack("<II", 6, 0)) + matlab_element(5, struct.pack("<ii", 1, 1))
+    return matlab_element(14, body + matlab_element(1, name.encode()) + matlab_element(8, bytes(8)))
+
+
+def test_a_file_that_ends_its_reader_is_refused_and_nothing_else_ends(face, writers, tmp_path):
+    path = writers.lp_shape(tmp_path, face, keypoints=None)
+    path.write_bytes(path.read_bytes() + numbers_of_no_type("keypoints"))
+    refused(path, r"Model_Shape\.mat: reading it ended the process that did \(signal 11\).*download it again")
+
+
+def test_what_the_reading_process_says_by_itself_is_our_failure_and_not_the_files(face, writers, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    (tmp_path / "python").write_text("#!/bin/sh\necho no such thing >&2\nexit 1\n")
+    (tmp_path / "python").chmod(0o755)
+    with pytest.raises(RuntimeError, match="the process that reads model files failed: no such thing"):
+        load_model(writers.lp_shape(tmp_path, face))
 
 
 def test_other_matlab_files_are_told_apart(writers, tmp_path):

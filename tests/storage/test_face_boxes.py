@@ -26,7 +26,7 @@ def test_no_face_is_no_box():
 @pytest.mark.parametrize(
     "content",
     [b"", b"[]", b'{"boxes": 3}', b'{"boxes": [3]}', b'{"boxes": [[1, 2, 3]]}', b'{"boxes": [[1, 2, 3, "x"]]}', b"\xff",
-     b'{"boxes": ' + b"[" * 100_000],
+     b'{"boxes": ' + b"[" * 100_000, b'{"boxes": [[1, 2, 3, ' + b"9" * 400 + b"]]}"],
 )  # fmt: skip
 def test_what_is_no_list_of_boxes_is_refused_with_the_way_to_write_it(content):
     with pytest.raises(BadSample, match="write them as") as refusal:

@@ -193,6 +193,18 @@ def flipped(data: bytes) -> bytes:
     return bytes(changed)
 
 
+def with_an_empty_scan(jpeg: bytes) -> bytes:
+    """A scan of no components before the one that is there."""
+    scan = jpeg.index(b"\xff\xda")
+    return jpeg[:scan] + b"\xff\xda\x00\x06\x00\x00\x3f\x00" + jpeg[scan:]
+
+
+def with_a_short_table(jpeg: bytes) -> bytes:
+    """A Huffman table of which three bytes are there."""
+    scan = jpeg.index(b"\xff\xda")
+    return jpeg[:scan] + b"\xff\xc4\x00\x05\x00\x00\x01" + jpeg[scan:]
+
+
 def bad_pictures() -> dict[str, tuple[bytes, str]]:
     jpeg, whole_png = encoded(), png()
     transparent = np.dstack([PICTURE, np.zeros((300, 450), np.uint8)])
@@ -213,6 +225,8 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
         "a JPEG without a frame": (b"\xff\xd8\xff\xda\x00\x08\x00\x00\x00\x00\x00\x00\xff\xd9", "image.corrupt"),
         "a JPEG of very many segments": (b"\xff\xd8" + b"\xff\xe0\x00\x02" * 5000, "image.corrupt"),
         "a JPEG of very many scans": (jpeg[:-2] + b"\xff\xda" * 200 + b"\xff\xd9", "image.too_large"),
+        "a JPEG whose scan has no colours": (with_an_empty_scan(jpeg), "image.corrupt"),
+        "a JPEG whose last table is cut short": (with_a_short_table(jpeg), "image.corrupt"),
         "an arithmetic JPEG": (jpeg.replace(b"\xff\xc0", b"\xff\xc9", 1), "image.format"),
         "CMYK": (encoded(mode="CMYK"), "image.cmyk"),
         "a JPEG of 64 MP": (with_frame_size(jpeg, 8000, 8000), "image.too_large"),

@@ -131,7 +131,12 @@ def test_no_flipped_bit_of_a_manifest_changes_what_is_read(published):
             assert read_manifest(store) == manifest  # 1e-05 and 1E-05 are one number
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"format_version": 1}', b'{"a": NaN}', b"\xff"])
+DEEP = b'{"a": ' + b"[" * 700 + b"]" * 700 + b"}"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b'{"format_version": 1}', b'{"a": NaN}', b"\xff", DEEP, b"[" * 9999]
+)
 def test_what_is_not_a_manifest_is_not_read(tmp_path, content):
     (tmp_path / MANIFEST_KEY).write_bytes(content)
     with pytest.raises(DamagedObject, match=r"object manifest\.json"):
