@@ -9,7 +9,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from render.paper_crops import DAN_ROTATION, DAN_SCALE, DAN_SIZE_PX, DAN_TRANSLATION, canonical_shape
+from render.paper_crops import DAN_MARGIN, DAN_ROTATION, DAN_SCALE, DAN_SIZE_PX, DAN_TRANSLATION, canonical_shape
 from storage.dataset import ShardedDataset
 from train.dan_network import DeepAlignmentNetwork, inverse_similarity, moved, similarity_to, warped
 from train.system import Batch, OptimiserConfig, PhaseConfig, System, SystemConfig, check_targets, landmark_errors
@@ -24,6 +24,11 @@ class DANConfig(SystemConfig, frozen=True, extra="forbid"):
     size_px: int = Field(DAN_SIZE_PX, ge=16, multiple_of=16, description="Side of the network's grey pictures.")
     widths: tuple[int, ...] = Field((64, 128, 256, 512), min_length=1, description="Channels of the pairs of layers.")
     hidden: int = Field(256, ge=1, description="Units of fc1.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Before fc1.")
+    margin: float = Field(DAN_MARGIN, ge=0, lt=0.5, description="Of the canonical shape to each side of the picture.")
+    start_spread: float = Field(
+        1.0, ge=0, description="Of the starts, where the loader moves no pictures, as a share of the released code's."
+    )
 
 
 def paper(*, n_stages: int = 2) -> DANConfig:
@@ -39,10 +44,21 @@ def paper(*, n_stages: int = 2) -> DANConfig:
 
 
 def tiny(*, n_stages: int = 2) -> DANConfig:
-    """Learns on a CPU in minutes: 64 px and an eighth of the width."""
-    optimiser = OptimiserConfig(learning_rate=1e-3, decay="geometric", last_rate=5e-5)
-    phases = tuple(PhaseConfig(name=f"stage-{k + 1}", steps=1200, optimiser=optimiser) for k in range(n_stages))
-    return DANConfig(batch_size=32, size_px=64, widths=(16, 32, 64, 64), hidden=128, phases=phases)
+    """Learns on a CPU in minutes: 64 px of which the face fills more, narrow, little dropout, starts near the truth."""
+    phases = []
+    for k in range(n_stages):
+        optimiser = OptimiserConfig(learning_rate=1e-3, decay="geometric", last_rate=2e-5 if k else 5e-5)
+        phases.append(PhaseConfig(name=f"stage-{k + 1}", steps=3500 if k else 2500, optimiser=optimiser))
+    return DANConfig(
+        batch_size=32,
+        size_px=64,
+        widths=(16, 32, 64, 64),
+        hidden=256,
+        dropout=0.1,
+        margin=0.15,
+        start_spread=0.25,
+        phases=tuple(phases),
+    )
 
 
 PRESETS = {"paper": paper, "tiny": tiny}
@@ -64,14 +80,18 @@ class DAN(System):
             raise ValueError(f"DAN's phases are its stages in order, {', '.join(stages)}; the config names others")
         self.config = config
         self.statistics = dict(statistics)
-        canonical = canonical_shape(self.statistics["mean_landmarks"].double().numpy(), size_px=config.size_px)
+        canonical = canonical_shape(
+            self.statistics["mean_landmarks"].double().numpy(), size_px=config.size_px, margin=config.margin
+        )
         self.network = DeepAlignmentNetwork(
             torch.from_numpy(canonical),
             n_stages=len(stages),
             size_px=config.size_px,
             widths=config.widths,
             hidden=config.hidden,
+            dropout=config.dropout,
         )
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
 
     @classmethod
     def for_dataset(cls, config: DANConfig, dataset: ShardedDataset) -> "DAN":
@@ -114,7 +134,8 @@ class DAN(System):
         if (moves := batch.get("augmented_from_crop")) is not None:
             starts = self._in_boxes(_before(truth, moves.to(truth), side=batch["image"].shape[-1]))
         else:
-            starts = self._perturbed(truth, torch.randn(len(truth), 4, generator=rng).to(truth))
+            draws = self.config.start_spread * torch.randn(len(truth), 4, generator=rng)
+            starts = self._perturbed(truth, draws.to(truth))
         matrices = similarity_to(starts, self._canonical(truth))
         return {"images": self._normalised(self._crops(batch["image"], matrices)), "truth": moved(truth, matrices)}
 

@@ -77,7 +77,16 @@ def distance_heatmaps(shapes: Float[Tensor, "n p 2"], *, size_px: int) -> Float[
 class FeedForward(nn.Module):
     """The convolutions and dense layers of one stage (table 1): (n c s s) to updates (n p 2) and fc1's values (n h)."""
 
-    def __init__(self, in_channels: int, *, n_landmarks: int, size_px: int, widths: Sequence[int], hidden: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        n_landmarks: int,
+        size_px: int,
+        widths: Sequence[int],
+        hidden: int,
+        dropout: float,
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         if in_channels > 1:  # pictures are normalised when they are read; a concatenation is not
@@ -93,7 +102,7 @@ class FeedForward(nn.Module):
             in_channels = width
         self.convolutions = nn.Sequential(*layers)
         last = size_px // 2 ** len(widths)
-        self.dropout = nn.Dropout(0.5)
+        self.dropout = nn.Dropout(dropout)
         self.fc1 = nn.Sequential(
             nn.Linear(in_channels * last * last, hidden, bias=False),
             nn.BatchNorm1d(hidden, eps=BATCH_NORM_EPS),
@@ -122,6 +131,7 @@ class DeepAlignmentNetwork(nn.Module):
         size_px: int = 112,
         widths: Sequence[int] = (64, 128, 256, 512),
         hidden: int = 256,
+        dropout: float = 0.5,
     ) -> None:
         super().__init__()
         if size_px % 2 ** len(widths):
@@ -130,7 +140,14 @@ class DeepAlignmentNetwork(nn.Module):
         self.canonical: Tensor
         self.register_buffer("canonical", canonical.float())
         self.stages = nn.ModuleList(
-            FeedForward(1 if i == 0 else 3, n_landmarks=len(canonical), size_px=size_px, widths=widths, hidden=hidden)
+            FeedForward(
+                1 if i == 0 else 3,
+                n_landmarks=len(canonical),
+                size_px=size_px,
+                widths=widths,
+                hidden=hidden,
+                dropout=dropout,
+            )
             for i in range(n_stages)
         )
         # The feature image layer of section 3.4, half the input's size.

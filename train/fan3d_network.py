@@ -149,14 +149,24 @@ class LandmarkRegressor(nn.Module):
 
 
 class DepthRegressor(PreActivationResNet):
-    """Picture and heatmaps (n 3 + p h w) to z of every landmark (n p), in pixels of the crop (section 2.2, table 1).
+    """Picture and heatmaps (n 3 + m h w) to z of every landmark (n p), in pixels of the crop (section 2.2, table 1).
+
+    The paper's m is p; 0 is its ablation, depth from the picture alone.
 
     ResNet-200 with pre-activation, 3 + p input channels; new filters of the first layer and the last layer start from a
     Gaussian of σ = 0.01 (section 2.3).
     """
 
-    def __init__(self, n_landmarks: int, *, blocks: Sequence[int] = RESNET_200, width: int = 64) -> None:
-        super().__init__(blocks, in_channels=3 + n_landmarks, out_features=n_landmarks, width=width)
+    def __init__(
+        self,
+        n_landmarks: int,
+        *,
+        blocks: Sequence[int] = RESNET_200,
+        width: int = 64,
+        n_heatmaps: int | None = None,
+    ) -> None:
+        n_heatmaps = n_landmarks if n_heatmaps is None else n_heatmaps
+        super().__init__(blocks, in_channels=3 + n_heatmaps, out_features=n_landmarks, width=width)
         nn.init.normal_(self.conv1.weight[:, 3:].data, std=0.01)
         nn.init.normal_(self.fc.weight, std=0.01)
         nn.init.zeros_(self.fc.bias)
