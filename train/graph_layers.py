@@ -5,6 +5,7 @@ fixed mesh are several times as fast.
 """
 
 import warnings
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -66,15 +67,44 @@ def padded_rows(matrix: Float[Tensor, "m v"]) -> Float[Tensor, "m 2 k"]:
     return padded
 
 
-def on_vertices(matrix: MeshMatrix, features: Float[Tensor, "n v c"]) -> Float[Tensor, "n m c"]:
-    """A sparse matrix applied to every sample's vertices, in one product; in the matrix's precision (float32)."""
+def on_vertices(
+    matrix: MeshMatrix, features: Float[Tensor, "n v c"], *, transposed: MeshMatrix | None = None
+) -> Float[Tensor, "n m c"]:
+    """A sparse matrix applied to every sample's vertices, in one product; in the matrix's precision (float32).
+
+    With `transposed`, the matrix's own transpose, the way back is one product too: torch by itself sorts all entries anew in
+    every step.
+    """
     if matrix.ndim == 3:
         return (features[:, matrix[:, 0].long()] * matrix[:, 1, :, None]).sum(dim=2)
     n, v, c = features.shape
     columns = features.to(matrix.dtype).transpose(0, 1).reshape(v, n * c)
     with torch.autocast(features.device.type, enabled=False):  # sparse products know no half precision
-        product = matrix @ columns
+        product = matrix @ columns if transposed is None else _SparseProduct.apply(matrix, transposed, columns)
     return product.reshape(-1, n, c).transpose(0, 1).to(features.dtype)
+
+
+class _SparseProduct(torch.autograd.Function):
+    """matrix @ columns, and transposed @ gradient on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, columns: Tensor) -> Tensor:
+        ctx.transposed = transposed
+        return matrix @ columns
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:
+        return None, None, ctx.transposed @ gradients[0]
+
+
+def chebyshev_terms(rescaled: sp.csr_array, up: sp.csr_array, *, n_terms: int = 3) -> sp.csr_array:
+    """(v, n_terms · m) [T_0(L̂) U | T_1(L̂) U | …]: enlarging by U and then summing the terms, in one matrix."""
+    terms = [up, rescaled @ up]
+    for _ in range(2, n_terms):
+        terms.append(2 * (rescaled @ terms[-1]) - terms[-2])
+    joined = sp.csr_array(sp.hstack(terms[:n_terms]))
+    joined.sort_indices()
+    return joined
 
 
 class ChebyshevConvolution(nn.Module):
@@ -91,23 +121,35 @@ class ChebyshevConvolution(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: Float[Tensor, "n v i"], rescaled: MeshMatrix) -> Float[Tensor, "n v o"]:
-        """Features of every vertex; `rescaled` is L̂ of their level. L̂ is applied where there are fewer channels."""
+        """Features of every vertex; `rescaled` is L̂ of their level (symmetric). L̂ is applied where there are fewer channels."""
         n_terms, n_in, n_out = self.weight.shape
         if n_out < n_in:
             return self._weighted_first(x, rescaled)
         terms = [x]
         for k in range(1, n_terms):
-            next_term = on_vertices(rescaled, terms[-1])
+            next_term = on_vertices(rescaled, terms[-1], transposed=rescaled)
             terms.append(next_term if k == 1 else 2 * next_term - terms[-2])
         return torch.cat(terms, dim=-1) @ self.weight.flatten(0, 1) + self.bias
 
     def _weighted_first(self, x: Float[Tensor, "n v i"], rescaled: MeshMatrix) -> Float[Tensor, "n v o"]:
         """Clenshaw's recurrence: b_k = x Θ_k + 2 L̂ b_{k+1} − b_{k+2}, and y = x Θ_0 + L̂ b_1 − b_2."""
-        n_terms, _, n_out = self.weight.shape
-        weighted = (x @ self.weight.transpose(0, 1).flatten(1)).unflatten(-1, (n_terms, n_out)).unbind(dim=-2)
+        n_terms = len(self.weight)
+        weighted = self._weighted(x).unbind(dim=-2)
         later, last = torch.zeros_like(weighted[0]), torch.zeros_like(weighted[0])  # b_{k+1}, b_{k+2}
         for k in range(n_terms - 1, 0, -1):
-            product = 2 * on_vertices(rescaled, later) if k < n_terms - 1 else 0
+            product = 2 * on_vertices(rescaled, later, transposed=rescaled) if k < n_terms - 1 else 0
             later, last = weighted[k] + product - last, later
-        product = on_vertices(rescaled, later) if n_terms > 1 else 0
+        product = on_vertices(rescaled, later, transposed=rescaled) if n_terms > 1 else 0
         return weighted[0] + product - last + self.bias
+
+    def enlarged(
+        self, x: Float[Tensor, "n m i"], terms: MeshMatrix, transposed: MeshMatrix | None
+    ) -> Float[Tensor, "n v o"]:
+        """The layer on features that are enlarged first, U x, by `terms` (:func:`chebyshev_terms`): the same, in one product."""
+        weighted = self._weighted(x).transpose(1, 2).flatten(1, 2)
+        return on_vertices(terms, weighted, transposed=transposed) + self.bias
+
+    def _weighted(self, x: Float[Tensor, "n v i"]) -> Float[Tensor, "n v k o"]:
+        """x Θ_k for every k."""
+        n_terms, _, n_out = self.weight.shape
+        return (x @ self.weight.transpose(0, 1).flatten(1)).unflatten(-1, (n_terms, n_out))

@@ -10,16 +10,26 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import scipy.sparse as sp
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from geometry.hierarchy import MeshHierarchy
-from train.graph_layers import ChebyshevConvolution, MeshMatrix, on_vertices, rescaled_laplacian, sparse_tensor
+from train.graph_layers import (
+    ChebyshevConvolution,
+    MeshMatrix,
+    chebyshev_terms,
+    on_vertices,
+    rescaled_laplacian,
+    sparse_tensor,
+)
 
 Aggregation = Literal["none", "u-net", "no-up", "no-down", "full"]
+Output = Literal["offset", "affine"]
 SLOPE = 0.01
+_SMALL = 0.1
 
 
 class ResidualBlock(nn.Module):
@@ -129,7 +139,9 @@ class MeshRegressor(nn.Module):
 
     `hierarchy` has levels of 4ᵏ vertices, as many as the encoder has blocks: s = 4 · 2^levels, 256 for the paper's six.
     The output is `base`, the mean training face in crop pixels, plus a quarter of the picture's side times what the last
-    layer gives (ours, so that outputs start near 0 and stay near 1).
+    layer gives (ours, so that outputs start near 0 and stay near 1). With `output` "affine" the last layer gives twelve numbers
+    a vertex, an affine map of the mean face about its middle, that starts near nothing (ours, for small nets): turning a whole
+    head is then the same at every vertex, where offsets have to paint the face anew.
     """
 
     def __init__(
@@ -140,7 +152,10 @@ class MeshRegressor(nn.Module):
         channels: int = 128,
         embedding: int = 256,
         aggregation: Aggregation = "full",
+        output: Output = "offset",
+        chosen: Int[np.ndarray, " m"] | None = None,
     ) -> None:
+        """`chosen`: the vertices that carry the loss; none: all."""
         super().__init__()
         sizes = [len(mesh.vertices) for mesh in hierarchy.meshes]
         self.sides = [int(np.sqrt(size)) for size in sizes[1:]]  # finest level first
@@ -153,11 +168,19 @@ class MeshRegressor(nn.Module):
         self.size_px = 2 * self.sides[0]
         self.base: Tensor
         self.register_buffer("base", base.float())
-        for level, mesh in enumerate(hierarchy.meshes):
-            matrix = rescaled_laplacian(mesh.triangles, len(mesh.vertices))
+        laplacians = [rescaled_laplacian(mesh.triangles, len(mesh.vertices)) for mesh in hierarchy.meshes]
+        for level, matrix in enumerate(laplacians[1:], start=1):
             self.register_buffer(f"laplacian_{level}", sparse_tensor(matrix), persistent=False)
-        for level, up in enumerate(hierarchy.up):
-            self.register_buffer(f"up_{level}", sparse_tensor(up), persistent=False)
+        # The last layer works on all vertices: its enlargement and its three terms are one matrix.
+        enlargements = [chebyshev_terms(laplacians[0], hierarchy.up[0]), *hierarchy.up[1:]]
+        named = {str(level): matrix for level, matrix in enumerate(enlargements)}
+        if chosen is not None:
+            named["chosen"] = enlargements[0][chosen]
+        for name, matrix in named.items():
+            self.register_buffer(f"up_{name}", sparse_tensor(matrix), persistent=False)
+            self.register_buffer(f"down_{name}", sparse_tensor(sp.csr_array(matrix.T)), persistent=False)
+        self.chosen: Tensor | None
+        self.register_buffer("chosen", None if chosen is None else torch.from_numpy(chosen), persistent=False)
 
         # The encoder's maps: a few channels at 128², the paper's 128 from 32² down.
         widths = [max(channels // 4, 8), max(channels // 2, 8)][: n_levels - 1]
@@ -175,12 +198,16 @@ class MeshRegressor(nn.Module):
         self.blocks = nn.ModuleList(
             DenseGraphBlock(channels + (0 if aggregation == "none" else width), channels) for width in reversed(widths)
         )
-        self.last = nn.ModuleList(
-            [ChebyshevConvolution(channels, channels // 4), ChebyshevConvolution(channels // 4, 3)]
-        )
+        self.output = output
+        before_last = ChebyshevConvolution(channels, channels // 4)
+        final = ChebyshevConvolution(channels // 4, 3 if output == "offset" else 12)
+        if output == "affine":
+            with torch.no_grad():
+                final.weight.mul_(_SMALL)
+        self.last = nn.ModuleList([before_last, final])
 
-    def forward(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n V 3"]:
-        """Vertices in crop pixels; raises ValueError for pictures of another size."""
+    def forward(self, images: Float[Tensor, "n 3 s s"], *, of_loss: bool = False) -> Float[Tensor, "n v 3"]:
+        """Vertices in crop pixels, all or those `of_loss`; raises ValueError for pictures of another size."""
         if images.shape[-1] != self.size_px or images.shape[-2] != self.size_px:
             raise ValueError(f"this network reads {self.size_px} × {self.size_px} px, not {tuple(images.shape[-2:])}")
         maps = []
@@ -196,11 +223,19 @@ class MeshRegressor(nn.Module):
                 features = torch.cat([features, aggregated[level - 1].flatten(2).transpose(1, 2)], dim=-1)
             features = self.blocks[coarsest - level](features, self.get_buffer(f"laplacian_{level}"))
             if level > 1:
-                features = on_vertices(self.get_buffer(f"up_{level - 1}"), features)
+                up, down = self.get_buffer(f"up_{level - 1}"), self.get_buffer(f"down_{level - 1}")
+                features = on_vertices(up, features, transposed=down)
         features = functional.leaky_relu(self.last[0](features, self.get_buffer("laplacian_1")), SLOPE)
-        features = on_vertices(self.get_buffer("up_0"), features)
-        offsets = self.last[1](features, self.get_buffer("laplacian_0"))
-        return self.base + self.size_px / 4 * offsets
+        chosen = self.chosen if of_loss else None
+        which, base = (0, self.base) if chosen is None else ("chosen", self.base[chosen])
+        final = self.last[1]
+        assert isinstance(final, ChebyshevConvolution)
+        offsets = final.enlarged(features, self.get_buffer(f"up_{which}"), self.get_buffer(f"down_{which}"))
+        if self.output == "affine":
+            place = (base - self.base.mean(dim=0)) / (self.size_px / 4)
+            rows = offsets.unflatten(-1, (3, 4))
+            offsets = (rows[..., :3] * place[:, None]).sum(dim=-1) + rows[..., 3]
+        return base + self.size_px / 4 * offsets
 
 
 def mesh_loss(differences: Float[Tensor, "*n"], *, width: float = 5.0, curvature: float = 4.0) -> Float[Tensor, "*n"]:

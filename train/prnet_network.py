@@ -15,6 +15,7 @@ from torch.nn import functional
 Initialisation = Literal["uniform", "smooth"]
 KERNEL = 4
 BATCH_NORM_EPS = 1e-3
+_SMALL = 0.05
 PAPER_MOMENTUM = 1e-3
 """TensorFlow's decay of 0.999; short trainings need a larger one, or their statistics stay what they were at the start."""
 
@@ -67,6 +68,23 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.normalisation(self.last(self.body(x)) + self.shortcut(x)))
 
 
+class AffineOfMean(nn.Module):
+    """Codes of the mean map, moved by an affine map of every texel's own (ours, in the place of the sigmoid).
+
+    Turning a whole head is then one and the same twelve numbers everywhere, where a sigmoid's layers have to paint the face anew.
+    """
+
+    def __init__(self, mean: Float[Tensor, "3 s s"]) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.register_buffer("mean", mean.float(), persistent=False)
+
+    def forward(self, x: Float[Tensor, "n 12 s s"]) -> Float[Tensor, "n 3 s s"]:
+        """Codes; channels 4c … 4c + 3 are what is added to axis c: by x, y and z from the middle, and anyway."""
+        rows = x.unflatten(1, (3, 4))
+        return self.mean + (rows[:, :, :3] * (self.mean - 0.5)).sum(dim=2) + rows[:, :, 3]
+
+
 class PositionMapNetwork(nn.Module):
     """Pictures (n 3 s s) in [0, 1] to codes of position maps (n 3 s s) in (0, 1).
 
@@ -75,9 +93,17 @@ class PositionMapNetwork(nn.Module):
     """
 
     def __init__(
-        self, width: int = 16, *, momentum: float = PAPER_MOMENTUM, initialisation: Initialisation = "uniform"
+        self,
+        width: int = 16,
+        *,
+        momentum: float = PAPER_MOMENTUM,
+        initialisation: Initialisation = "uniform",
+        mean_codes: Float[Tensor, "3 s s"] | None = None,
     ) -> None:
-        """`initialisation` "uniform" is Glorot's, TensorFlow's own; "smooth": see :func:`start_smooth`."""
+        """`initialisation` "uniform" is Glorot's, TensorFlow's own; "smooth": see :func:`start_smooth`.
+
+        With `mean_codes` the last three layers have twelve channels in place of three, and :class:`AffineOfMean` ends it.
+        """
         super().__init__()
         layers: list[nn.Module] = [Convolution(3, width, KERNEL)]
         channels = width
@@ -92,8 +118,16 @@ class PositionMapNetwork(nn.Module):
             for stride in strides:
                 layers += [Deconvolution(channels, factor * width, stride), nn.ReLU(inplace=True)]
                 channels = factor * width
-        layers += [Deconvolution(channels, 3), nn.ReLU(inplace=True), Deconvolution(3, 3), nn.ReLU(inplace=True)]
-        self.decoder = nn.Sequential(*layers, Deconvolution(3, 3), nn.Sigmoid())
+        last = 3 if mean_codes is None else 12
+        layers += [
+            Deconvolution(channels, last),
+            nn.ReLU(inplace=True),
+            Deconvolution(last, last),
+            nn.ReLU(inplace=True),
+        ]
+        end = nn.Sigmoid() if mean_codes is None else AffineOfMean(mean_codes)
+        final = Deconvolution(last, last)
+        self.decoder = nn.Sequential(*layers, final, end)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = momentum
@@ -101,6 +135,8 @@ class PositionMapNetwork(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
         if initialisation == "smooth":
             start_smooth([layer for layer in self.decoder if isinstance(layer, Deconvolution)])
+        if mean_codes is not None:
+            nn.init.constant_(final.normalisation.weight, _SMALL)
 
     def forward(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 s s"]:
         """Codes of the position maps; raises ValueError for sides that cannot be halved five times."""
@@ -129,6 +165,6 @@ def start_smooth(layers: Sequence[Deconvolution]) -> None:
         weight.normal_(std=_NOISE * float(mixture.std())).add_(mixture[:, :, None, None] * line[:, None] * line)
     for layer in layers[-2:]:
         layer.deconvolution.weight.zero_()
-        layer.deconvolution.weight[range(3), range(3), 1, 1] = 1.0
+        layer.deconvolution.weight[:, :, 1, 1] = torch.eye(len(layer.deconvolution.weight))
     for layer in layers[-3:-1]:
         layer.normalisation.bias.fill_(_OPEN)
