@@ -78,12 +78,13 @@ def train_here(
     ``field=value`` of the system's config or of :class:`train.loop.RunConfig`; `steps` is the length of every phase.
     Raises ValueError for what does not fit, and as :func:`train.loop.train` does.
     """
-    from train.loop import train
+    from train.loop import draw_weights_from, train
 
     start = time.monotonic()
     config, run_config = configs(system_name, preset, settings=settings, steps=steps, augment=augment)
     dataset = open_dataset(data_place(data, out), version)
     chosen = _validation_of(dataset, validation, out=out, hold_out=hold_out, seed=run_config.seed)
+    draw_weights_from(run_config.seed)
     system = _system_class(system_name).for_dataset(config, chosen.training)
     if pretrained is not None:
         system.load_pretrained(Path(pretrained))

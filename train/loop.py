@@ -89,6 +89,11 @@ class Trained:
     is_main: bool
 
 
+def draw_weights_from(seed: int) -> None:
+    """Let the first weights of the networks that are built next follow from the run's seed."""
+    set_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+
+
 def train(
     system: System,
     dataset: ShardedDataset,

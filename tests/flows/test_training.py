@@ -4,10 +4,12 @@ import json
 import sys
 
 import pytest
+import torch
 
 from flows import DEPLOYMENT_NAME, FLOW_NAMES, command_line, train_systems, training
 from flows.local import build_here
 from flows.presets import posmaps_300wlp
+from train.checkpoint import load_checkpoint
 
 SMALL = ("size_px=16", "widths=[4, 8]", "hidden=8", "batch_size=4", "validate_every=2", "log_every=2")
 
@@ -38,6 +40,17 @@ def test_a_runs_folder_names_system_data_set_version_and_config(out, done):
     assert done.checkpoint == done.folder / "best.pt"
     assert done.checkpoint.is_file()
     assert done.steps == 6
+
+
+def test_a_seed_gives_the_same_weights_in_every_folder_and_another_seed_others(out, tmp_path):
+    def weights(folder, *settings):
+        done = training.train_here("dan", out / "300wlp-posmaps", out=folder, steps=1, settings=(*SMALL, *settings))
+        state = load_checkpoint(done.folder / "last.pt")["network"]
+        return torch.cat([value.flatten().double() for value in state.values()])
+
+    first = weights(tmp_path / "first")
+    assert torch.equal(first, weights(tmp_path / "second"))
+    assert not torch.equal(first, weights(tmp_path / "other", "seed=1"))
 
 
 def test_the_card_tells_from_what_how_and_how_well(done):
