@@ -6,15 +6,16 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 # Given on to the command: make build ARGS="--source ~/300W_LP", make test ARGS="tests/render -x"
 ARGS ?=
 
-.PHONY: help build test bench docs lint types format setup clean distclean
+.PHONY: help build test bench docs lint types format setup clean distclean audit sbom
 
 help:
 	@echo 'make build       the main job: from nothing to a published data set of position maps'
 	@echo 'make test        the whole test suite'
-	@echo 'make bench       the main job beside the usual recipe, on the same cores'
+	@echo 'make bench       every stage and job beside what else one would use; ARGS="--quick" takes two minutes'
 	@echo 'make docs        the pages as a site in build/site'
 	@echo 'make lint        style, formatting and the order of the folders'
 	@echo 'make types       mypy, which is not part of `make lint` yet'
+	@echo 'make audit       known holes in the pinned versions; make sbom writes their list, build/sbom.json'
 	@echo 'make format      formats the code'
 	@echo 'make setup       the whole environment in .venv, and nothing else'
 	@echo 'make clean       removes caches; distclean removes .venv as well; data sets stay'
@@ -31,7 +32,7 @@ test: setup
 	$(ONE_THREAD) .venv/bin/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 
 bench: setup
-	$(ONE_THREAD) .venv/bin/python tests/benchmarks/main_job.py $(ARGS)
+	$(ONE_THREAD) .venv/bin/python -m tests.benchmarks.suite $(ARGS)
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
@@ -47,6 +48,17 @@ types: setup
 format: setup
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+# Tools of their own environment: what they need must not mix with what they look at.
+build/audit:
+	python3 -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit cyclonedx-bom
+
+audit: build/audit
+	build/audit/bin/pip-audit --requirement infra/constraints.txt --no-deps --disable-pip $(ARGS)
+
+sbom: setup build/audit
+	build/audit/bin/cyclonedx-py environment .venv --output-format JSON --output-file build/sbom.json $(ARGS)
 
 clean:
 	find geometry render storage train flows tests infra -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up .venv in the checkout:  infra/setup.sh core   what `make build` needs (no torch)
-#                                 infra/setup.sh all    the extras, the development tools and the EGL libraries too
+#                                 infra/setup.sh all    the extras, the development tools, what `make bench` compares with, and the EGL libraries
 # The versions are those of infra/constraints.txt. When the environment already fits, it ends in milliseconds.
 # PYTHON=/path/to/python3 chooses the interpreter that a new environment is made with.
 set -euo pipefail
@@ -9,7 +9,7 @@ usage="usage: infra/setup.sh core|all"
 level=${1:?"$usage"}
 case $level in
     core) requirement=. ;;
-    all) requirement='.[all,dev]' ;;
+    all) requirement='.[all,dev,bench]' ;;
     *) echo "$usage" >&2; exit 2 ;;
 esac
 

@@ -1,4 +1,6 @@
-"""The main job beside the usual recipe, on the same core and the same files, in one run: `make bench`.
+"""The main job beside the usual recipe, on the same core and the same files, in one run.
+
+    python tests/benchmarks/main_job.py [--pictures 1536] [--rounds 2] [--json FILE]
 
 Every contender is a process of its own with one thread, timed from start to end by the operating system: start-up,
 reading the model, and for us checksums, verification, publishing and the contact sheet are all in it. They take turns, and
@@ -50,10 +52,10 @@ def main() -> None:
         report(seconds, pictures, given.json)
 
 
-def many_pictures(work: Path, n: int) -> Path:
+def many_pictures(work: Path, n: int, *sample_options: str) -> Path:
     """A source of n pictures: the sample folder, its families copied under new names."""
     sample, source = work / "sample", work / "source"
-    run([sys.executable, "-c", "from flows.command_line import main; main()", "sample", str(sample)])
+    run([sys.executable, "-c", "from flows.command_line import main; main()", "sample", str(sample), *sample_options])
     originals = sorted(path for path in sample.glob("*/*.jpg") if not path.stem.startswith("astronaut"))
     for subset in {path.parent.name for path in originals}:
         (source / subset).mkdir(parents=True)
@@ -69,17 +71,29 @@ def many_pictures(work: Path, n: int) -> Path:
 
 def usual(work: Path, source: Path) -> list[str]:
     script = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import usual_recipe;"
+        "import sys; from pathlib import Path; from tests.benchmarks import usual_recipe;"
         "from geometry.built_in import load_built_in;"
-        "usual_recipe.run(sorted(Path(sys.argv[2]).glob('*/*.jpg')), Path(sys.argv[3]),"
+        "usual_recipe.run(sorted(Path(sys.argv[1]).glob('*/*.jpg')), Path(sys.argv[2]),"
         " usual_recipe.UsualRecipe.of(load_built_in().dense()))"
     )
-    return [sys.executable, "-c", script, str(Path(__file__).parent), str(source), str(work / "usual")]
+    return [sys.executable, "-c", script, str(source), str(work / "usual")]
 
 
-def ours(work: Path, source: Path, maps: str) -> list[str]:
+def ours(work: Path, source: Path, maps: str, *options: str) -> list[str]:
     command = [sys.executable, "-c", "from flows.command_line import main; main()", "build", "300wlp-posmaps"]
-    return [*command, "--source", str(source), "--out", str(work / maps), "--maps", maps, "--workers", "1", "--json"]
+    return [
+        *command,
+        "--source",
+        str(source),
+        "--out",
+        str(work / maps),
+        "--maps",
+        maps,
+        "--workers",
+        "1",
+        "--json",
+        *options,
+    ]
 
 
 def run(command: list[str]) -> None:

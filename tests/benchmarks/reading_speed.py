@@ -13,26 +13,25 @@ every read.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import google_crc32c
-import lmdb
 import numpy as np
 import torch
-import webdataset
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from flows.local import build_here
 from flows.presets import posmaps_300wlp
-from storage.dataset import open_dataset
+from storage.dataset import ShardedDataset, open_dataset
 from train.loader import make_loader
 
 BATCH = 32
@@ -71,22 +70,25 @@ class LooseFiles(Dataset):
         return torch.from_numpy(picture), torch.from_numpy(np.load(stem + ".npy"))
 
 
+@lru_cache
+def opened_lmdb(path: str) -> object:
+    """An LMDB environment, which a process may open once."""
+    import lmdb  # here, so that the others can be timed without it
+
+    return lmdb.open(path, readonly=True, lock=False, readahead=False, subdir=True)
+
+
 class Lmdb(Dataset):
     """Values in one LMDB environment, read in place; `is_raw` pictures are plain bytes."""
 
     def __init__(self, path: Path, n_samples: int, *, is_raw: bool) -> None:
-        self.path, self.n_samples, self.is_raw, self.environment = str(path), n_samples, is_raw, None
+        self.path, self.n_samples, self.is_raw = str(path), n_samples, is_raw
 
     def __len__(self) -> int:
         return self.n_samples
 
-    def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"environment": None}
-
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.environment is None:
-            self.environment = lmdb.open(self.path, readonly=True, lock=False, readahead=False, subdir=True)
-        with self.environment.begin(buffers=True) as transaction:
+        with opened_lmdb(self.path).begin(buffers=True) as transaction:
             content, values = (self.checked(transaction.get(b"%c%06d" % (kind, index))) for kind in b"im")
             picture = (
                 np.frombuffer(content, np.uint8).reshape(3, 256, 256).copy() if self.is_raw else decoded_jpeg(content)
@@ -120,6 +122,15 @@ def from_tar(sample: dict[str, bytes]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(decoded_jpeg(sample["jpg"])), torch.from_numpy(xyz)
 
 
+def tars_of(folder: Path, *, shuffled: bool) -> IterableDataset:
+    """WebDataset's pipeline; shuffled: the tars, and what a buffer holds."""
+    import webdataset
+
+    urls = sorted(str(path) for path in folder.glob("*.tar"))
+    tars = webdataset.WebDataset(urls, shardshuffle=len(urls) if shuffled else False, empty_check=False)
+    return (tars.shuffle(TAR_SAMPLES) if shuffled else tars).map(from_tar)
+
+
 def one_thread(worker: int = 0) -> None:
     """Every process decodes on one thread."""
     cv2.setNumThreads(0)
@@ -141,36 +152,68 @@ def written(folder: Path, source: Path, n_samples: int) -> dict[str, Path]:
         )
     for name in ("jpg", "png", "tar", *ENVIRONMENTS):
         paths[name] = folder / f"{name}-{n_samples}"
-    if (folder / f"done-{n_samples}").exists():
-        return paths
-    dataset = open_dataset(paths["ours: lossless + fixed point"])
-    for name in ("jpg", "png", "tar"):
-        paths[name].mkdir(parents=True, exist_ok=True)
-    environments = {name: lmdb.open(str(paths[name]), map_size=1 << 36) for name in ENVIRONMENTS}
-    tar = webdataset.ShardWriter(str(paths["tar"] / "%04d.tar"), maxcount=TAR_SAMPLES, verbose=0)
-    for first in range(0, n_samples, BATCH):
-        batch = dataset.read(range(first, first + BATCH), TARGETS)
-        with contextlib.ExitStack() as stack:
-            jpgs, raws, checked = (stack.enter_context(environments[name].begin(write=True)) for name in ENVIRONMENTS)
-            for index, picture, xyz in zip(
-                range(first, first + BATCH), batch["image"], batch["position_map"], strict=True
-            ):
-                bgr, xyz = np.ascontiguousarray(picture[..., ::-1]), np.ascontiguousarray(np.moveaxis(xyz, -1, 0))
-                jpg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-                for name, content in (("jpg", jpg), ("png", cv2.imencode(".png", bgr)[1].tobytes())):
-                    (paths[name] / f"{index:06d}.{name}").write_bytes(content)
-                    np.save(paths[name] / f"{index:06d}.npy", xyz)
-                tar.write({"__key__": f"{index:06d}", "jpg": jpg, "map": xyz.tobytes()})
-                jpgs.put(b"i%06d" % index, jpg), jpgs.put(b"m%06d" % index, xyz.tobytes())
-                raw = np.ascontiguousarray(np.moveaxis(picture, -1, 0)).tobytes()
-                raws.put(b"i%06d" % index, raw), raws.put(b"m%06d" % index, xyz.tobytes())
-                checked.put(b"i%06d" % index, with_checksum(raw))
-                checked.put(b"m%06d" % index, with_checksum(xyz.tobytes()))
-    tar.close()
-    for environment in environments.values():
-        environment.close()
-    (folder / f"done-{n_samples}").touch()
+    if not (folder / f"done-{n_samples}").exists():
+        dataset = open_dataset(paths["ours: lossless + fixed point"])
+        for name in ("jpg", "png"):
+            write_loose(paths[name], samples_of(dataset, n_samples), suffix=f".{name}")
+        write_tars(paths["tar"], samples_of(dataset, n_samples))
+        for name in ENVIRONMENTS:
+            write_lmdb(paths[name], samples_of(dataset, n_samples), kind=name.removeprefix("lmdb-"))
+        (folder / f"done-{n_samples}").touch()
     return paths
+
+
+Sample = tuple[np.ndarray, np.ndarray]
+"""A picture (S S 3) uint8 RGB and its map (3 S S) float32, contiguous."""
+
+
+def samples_of(dataset: ShardedDataset, n_samples: int) -> Iterator[Sample]:
+    """The first ones of a data set."""
+    for first in range(0, n_samples, BATCH):
+        batch = dataset.read(range(first, min(first + BATCH, n_samples)), TARGETS)
+        for picture, xyz in zip(batch["image"], batch["position_map"], strict=True):
+            yield picture, np.ascontiguousarray(np.moveaxis(xyz, -1, 0))
+
+
+def encoded_picture(picture: np.ndarray, suffix: str = ".jpg") -> bytes:
+    """As JPEG of quality 95 or as PNG."""
+    bgr = np.ascontiguousarray(picture[..., ::-1])
+    return cv2.imencode(suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix == ".jpg" else [])[1].tobytes()
+
+
+def write_loose(folder: Path, samples: Iterable[Sample], *, suffix: str = ".jpg") -> None:
+    """A picture file and a .npy each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, (picture, xyz) in enumerate(samples):
+        (folder / f"{index:06d}{suffix}").write_bytes(encoded_picture(picture, suffix))
+        np.save(folder / f"{index:06d}.npy", xyz)
+
+
+def write_tars(folder: Path, samples: Iterable[Sample]) -> None:
+    """JPEG and raw floats in WebDataset's tars."""
+    import webdataset
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with webdataset.ShardWriter(str(folder / "%04d.tar"), maxcount=TAR_SAMPLES, verbose=0) as tar:
+        for index, (picture, xyz) in enumerate(samples):
+            tar.write({"__key__": f"{index:06d}", "jpg": encoded_picture(picture), "map": xyz.tobytes()})
+
+
+def write_lmdb(folder: Path, samples: Iterable[Sample], *, kind: str = "jpg") -> None:
+    """One environment: JPEG and raw floats ("jpg"), raw pixels and floats ("raw"), the same with checksums ("crc")."""
+    import lmdb
+
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = lmdb.open(str(folder), map_size=1 << 36)
+    numbered = enumerate(samples)
+    while some := list(islice(numbered, BATCH)):
+        with environment.begin(write=True) as transaction:
+            for index, (picture, xyz) in some:
+                raw = encoded_picture(picture) if kind == "jpg" else np.moveaxis(picture, -1, 0).tobytes()
+                for name, content in (("i", raw), ("m", xyz.tobytes())):
+                    value = with_checksum(content) if kind == "crc" else content
+                    transaction.put(f"{name}{index:06d}".encode(), value)
+    environment.close()
 
 
 def bytes_of(path: Path, n_samples: int) -> float:
@@ -205,11 +248,7 @@ def ways(paths: dict[str, Path], n_samples: int, workers: int) -> dict[tuple[str
         for name, dataset in mapped.items():
             loader = DataLoader(dataset, batch_size=BATCH, shuffle=order == "shuffled", **common)
             found[name, order] = (lambda loader=loader: iter(loader), loader)
-        urls = sorted(str(path) for path in paths["tar"].glob("*.tar"))
-        tars = webdataset.WebDataset(urls, shardshuffle=len(urls) if order == "shuffled" else False, empty_check=False)
-        if order == "shuffled":
-            tars = tars.shuffle(TAR_SAMPLES)
-        loader = DataLoader(tars.map(from_tar), batch_size=BATCH, **common)
+        loader = DataLoader(tars_of(paths["tar"], shuffled=order == "shuffled"), batch_size=BATCH, **common)
         found["WebDataset: JPEG + float32", order] = (lambda loader=loader: iter(loader), loader)
         for name in OURS:
             shards = 8 if order == "shuffled" else 0
