@@ -30,7 +30,9 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
     """Let links to those files lead to their pages."""
-    return markdown if page.file.src_uri in PAGES else _relinked(markdown, ROOT / "docs" / Path(page.file.src_uri).parent)
+    return (
+        markdown if page.file.src_uri in PAGES else _relinked(markdown, ROOT / "docs" / Path(page.file.src_uri).parent)
+    )
 
 
 def _relinked(text: str, folder: Path) -> str:

@@ -35,10 +35,16 @@ def read_npz(path: Path | str, names: Sequence[str], *, limit_bytes: int) -> dic
             members = archive.infolist()
             listed = [member.filename for member in members]
             n_bytes = sum(member.file_size for member in members)
+            if lacking := [name for name in names if f"{name}.npy" not in listed]:
+                raise NpzError(
+                    f"{path.name} is another .npz file than the one that is expected: it has no {lacking[0]}"
+                )
             if len(set(listed)) == len(listed) and n_bytes <= limit_bytes:
                 file.seek(0)
                 with np.load(file, allow_pickle=False) as stored:
                     return {name: stored[name] for name in names}
+    except NpzError:
+        raise
     except _UNREADABLE as error:
         why = (str(error) or type(error).__name__)[:200]
         raise NpzError(f"{path.name} cannot be read as an .npz file ({why}): damaged, or of another kind") from None

@@ -56,7 +56,7 @@ def build(
         typer.Option(min=64, max=1024, help="Longest side of whole photographs; none is enlarged. Default: 800."),
     ] = None,
     maps: Annotated[
-        Literal["parametric", "materialized", "uncompressed", "float"] | None,
+        Literal["materialized", "uncompressed", "parametric", "float"] | None,
         typer.Option(
             help="Store parameters that readers decode, or the maps in fixed point (default; or uncompressed) or float32."
         ),

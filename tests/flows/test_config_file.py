@@ -200,7 +200,7 @@ def run_to_the_fake(run, command: str, path: Path) -> None:
         ("[build-300wlp-posmaps]\nas_json = true", "has no parameter 'as_json'"),
         ("[build-300wlp-posmaps]\nsize = 64", "size = 64: Input should be greater than or equal to 128"),
         ("[build-300wlp-posmaps]\nsize = 'large'", "size = 'large': Input should be a valid integer"),
-        ("[build-300wlp-posmaps]\nmaps = 'all'", "maps = 'all': Input should be 'parametric'"),
+        ("[build-300wlp-posmaps]\nmaps = 'all'", "maps = 'all': Input should be 'materialized'"),
         ("[build-300wlp-posmaps]\nmodel = ['a.mat', 'b.mat']", "model = ['a.mat', 'b.mat']: Input should be a valid string"),
         ("[build-300wlp-posmap]", "there is no flow 'build-300wlp-posmap' (did you mean 'build-300wlp-posmaps'?)"),
         ("size = 3", "'size' stands outside of every table"),

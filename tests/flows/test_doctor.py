@@ -1,12 +1,20 @@
 """What `facefoundry doctor` says of machines that lack something."""
 
 import http.server
+import json
+import os
+import subprocess
+import sys
+import sysconfig
 import threading
+from pathlib import Path
 
 import pytest
 
 from flows import doctor
 from flows.doctor import Check, machine_check, model_check, out_check, package_checks, python_check, server_check
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_an_old_python_is_broken_and_a_new_one_is_not():
@@ -81,9 +89,6 @@ def test_no_server_named_is_fine_one_that_is_named_must_answer():
 
 @pytest.mark.parametrize(("states", "code"), [(("ok", "absent"), 0), (("ok", "broken"), 1)])
 def test_the_command_ends_with_1_only_when_something_is_broken(states, code, monkeypatch, capsys):
-    import json
-    import sys
-
     from flows.command_line import main
 
     checks = [Check(f"thing {place}", state, "found", "mend it") for place, state in enumerate(states)]
@@ -100,3 +105,43 @@ def test_the_command_ends_with_1_only_when_something_is_broken(states, code, mon
             assert [check["state"] for check in told["checks"]] == list(states)
         else:
             assert printed.count("mend it") == 2
+
+
+def test_a_machine_that_lacks_much_is_told_what_and_how_to_get_it(tmp_path):
+    """This one with torch out of sight, no EGL drivers, no server, and a folder that cannot be written to."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not path.name.lower().startswith(("torch", "~")) and path.suffix != ".pth":
+            (packages / path.name).symlink_to(path)
+    out = tmp_path / "datasets"
+    out.mkdir()
+    out.chmod(0o555)
+    plain = (
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    )  # root may write anywhere
+    start = "from flows.command_line import main; main()"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "PYTHON"))}
+    environment |= {"PYTHONPATH": f"{ROOT}:{packages}", "__EGL_VENDOR_LIBRARY_FILENAMES": "/dev/null"}
+    done = subprocess.run(
+        [*plain, sys.executable, "-S", "-c", start, "doctor", "--out", str(out), "--json"],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == ""
+    told = json.loads(done.stdout)
+    assert told["ok"] is False
+    found = {check["name"]: check for check in told["checks"]}
+    expected = {
+        "extra train (training)": ("absent", "torch", "pip install -c infra/constraints.txt -e '.[train]'"),
+        "GPU": ("absent", "torch is not installed", "'.[train]'"),
+        "EGL for pyrender": ("broken", "cannot draw", "apt-get install libegl1"),
+        f"out ({out})": ("broken", "Permission denied", "--out that this user may write to"),
+        "Prefect server": ("absent", "none is named", "docs/prefect.md"),
+    }
+    for name, (state, what, remedy) in expected.items():
+        assert found[name]["state"] == state, found[name]
+        assert what in found[name]["found"], found[name]
+        assert remedy in found[name]["remedy"], found[name]
+    for check in told["checks"]:
+        assert bool(check["remedy"]) == (check["state"] != "ok"), check

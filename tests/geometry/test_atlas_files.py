@@ -44,5 +44,7 @@ def test_bfm_uv_is_the_file_that_face3d_reads(atlas, tmp_path):
 
 def test_another_npz_is_no_atlas(tmp_path):
     np.savez(tmp_path / "x.npz", uv=np.zeros((1, 2)))
-    with pytest.raises(ValueError, match="x.npz is no UV atlas of ours"):
+    with pytest.raises(
+        ValueError, match="x.npz is another .npz file than the one that is expected: it has no triangles"
+    ):
         open_atlas(tmp_path / "x.npz")

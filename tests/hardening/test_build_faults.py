@@ -1,12 +1,13 @@
 """Some of the faults at some of the phases, in a minute; all of them: ``python -m tests.hardening.build_faults``."""
 
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from storage.phases import Phase
+from storage.phases import Phase, reach
 from tests.hardening.build_faults import BUILD_PHASES, NEEDS_ROOT, PROMISED, Undisturbed, holds, trial
 from tests.hardening.builders import forkserver
 from tests.hardening.faults import FAULTS, FaultPlan, Room, injected, seed_between
@@ -57,18 +58,17 @@ def test_the_quick_ones_meet_every_phase_and_the_table_every_fault():
 
 
 def test_a_plan_and_a_seed_are_the_same_faults_every_time(tmp_path):
-    def struck(seed: int) -> list[str]:
-        room = Room(tmp_path / f"{seed}-{len(list(tmp_path.iterdir()))}")
-        room.folder.mkdir()
-        plan = FaultPlan({"shard": {"a": 0.1, "b": 0.05}}, seed)
-        with injected(plan, room, {"a": lambda _: None, "b": lambda _: None}):
-            from storage.phases import reach
+    rooms = itertools.count()
 
+    def struck(seed: int, **faults: float) -> list[str]:
+        room = Room(tmp_path / str(next(rooms)))
+        room.folder.mkdir()
+        with injected(FaultPlan({"shard": faults}, seed), room, dict.fromkeys(faults, lambda _: None)):
             for moment in range(60):
                 reach(Phase.SHARD, str(moment))
         return [f"{name} {what}" for name, what in zip(room.told("struck"), room.told("what"), strict=True)]
 
-    assert struck(3) == struck(3)
-    assert len({tuple(struck(seed)) for seed in range(8)}) > 4
-    seed = seed_between(0.1, 10, 12)
-    assert 10 <= int(next(told for told in struck(seed) if told.startswith("a")).split()[1]) <= 12
+    assert struck(3, a=0.1, b=0.05) == struck(3, a=0.1, b=0.05)
+    assert len({tuple(struck(seed, a=0.1, b=0.05)) for seed in range(8)}) > 4
+    assert struck(seed_between(0.1, 10, 12), a=0.1) in (["a 10"], ["a 11"], ["a 12"])
+    assert struck(5, a=0.0) == []

@@ -96,6 +96,7 @@ def test_a_process_that_is_killed_costs_one_example_and_is_a_find(monkeypatch, t
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
     tally = run_for("toy", 5, 12.0, tmp_path / "work")
-    assert [(find.number, find.what) for find in tally.finds] == [(3, "the process ended with -11")]
+    assert tally.finds[0].number == 3
+    assert {find.what for find in tally.finds} == {"the process ended with -11"}
     assert tally.n > 10
     assert example is not None

