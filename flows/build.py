@@ -32,7 +32,7 @@ from storage.bad_sample import BadSample
 from storage.card import card_objects
 from storage.dataset import ShardedDataset, open_dataset, read_table
 from storage.drawn_folder import DRAWN_LICENCE, drawn_record
-from storage.fit_files import FOLDER_MARKER
+from storage.fit_files import folder_record
 from storage.manifest import (
     DatasetPlan,
     Receipt,
@@ -242,12 +242,12 @@ def model_archive_path(model: DenseModel, out: Path) -> Path:
 
 
 def _source_info(listing: PlannedSource, pictures: Sequence[Sequence[str]]) -> SourceInfo:
-    fits = listing.root / FOLDER_MARKER
+    fits = folder_record(listing.root)
     details = drawn_record(listing.root)
     licence = DRAWN_LICENCE if details else "the source's own terms apply"
-    if fits.is_file():  # the folder was written from fits: what their landmarks came with goes on
-        details = {"fits": json.loads(fits.read_text())}
-        licence = str(details["fits"]["licence"])
+    if fits is not None:  # the folder was written from fits: what their landmarks came with goes on
+        details = {"fits": fits}
+        licence = str(fits["licence"])
     return SourceInfo(
         kind=listing.kind.lower(),
         n_files=listing.n_files,
@@ -369,9 +369,23 @@ def _publish_new(version: Store, job: Job) -> None:
     if not draft.n_samples:
         first = f". The first: {draft.rejected[0].source_id}: {draft.rejected[0].reason}" if draft.rejected else ""
         raise TooManyBad(f"none of the {job.plan.n_slots} samples can be used, so there is nothing to publish{first}")
-    for key, data in shown_objects(job, ShardedDataset(version, draft)).items():
+    written = shown_objects(job, ShardedDataset(version, draft))
+    for key, data in written.items():
         version.put(key, data)
-    publish(version, draft)
+    publish(version, draft, written={PICTURES_KEY: _list_of_pictures(version, job.plan), **written})
+
+
+def _list_of_pictures(version: Store, plan: DatasetPlan) -> bytes:
+    """The list that the plan wrote. Raises DamagedObject when it is another one: no receipt answers for it."""
+    data = version.get(PICTURES_KEY)
+    try:
+        pictures = json.loads(data)["pictures"]
+        is_the_plans = digest_of(pictures) == plan.sources[0].fingerprint
+    except (ValueError, KeyError, TypeError, RecursionError):
+        is_the_plans = False
+    if not is_the_plans or data != canonical_json({"config": plan.config, "pictures": pictures}):
+        raise DamagedObject(PICTURES_KEY, "is not the list that the build was planned with")
+    return data
 
 
 def shown_objects(job: Job, dataset: ShardedDataset) -> dict[str, bytes]:

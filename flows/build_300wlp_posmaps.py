@@ -11,6 +11,7 @@ from pydantic import Field
 from flows import build, presets
 from flows.config import BuildConfig
 from flows.dataset_events import announce, failure_announced, one_at_a_time
+from flows.flow_forms import described
 from flows.local import end_with_parent, usable_cores
 from flows.run_pages import name_build, show_build, summary
 from storage.face_targets import Maps
@@ -26,6 +27,7 @@ def build_shard(job: build.Job, shard: int) -> build.ShardOutcome:
 
 
 @flow(name="build-300wlp-posmaps", flow_run_name="300wlp-posmaps", persist_result=False)
+@described
 def build_300wlp_posmaps(
     source: Annotated[
         str | None, Field(description="Folder of 300W-LP or AFLW2000-3D; none: the built-in sample.")
@@ -118,8 +120,8 @@ def run_build(
                 opened, workers=workers, max_bad=max_bad, on_bad=on_bad, scheduler=scheduler
             )
         reach(Phase.EVENT, published.version)
-        show_build(published, outcomes)
         announce(published, fingerprint=opened.job.plan.fingerprint)
+        show_build(published, outcomes)
         return summary(published)
 
 

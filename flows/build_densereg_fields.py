@@ -7,9 +7,11 @@ from pydantic import Field
 
 from flows import presets
 from flows.build_300wlp_posmaps import run_build
+from flows.flow_forms import described
 
 
-@flow(name="build-densereg-fields", persist_result=False)
+@flow(name="build-densereg-fields", flow_run_name="densereg-fields", persist_result=False)
+@described
 def build_densereg_fields(
     source: Annotated[
         str | None, Field(description="Folder of photographs with a .mat for each face; none: invented groups.")

@@ -7,16 +7,18 @@ from pydantic import Field
 
 from flows import presets
 from flows.build_300wlp_posmaps import run_build
+from flows.flow_forms import described
 from render.ear_field import DEFAULT_SMOOTHING
 
 
-@flow(name="build-ear-fields", persist_result=False)
+@flow(name="build-ear-fields", flow_run_name="ear-fields", persist_result=False)
+@described
 def build_ear_fields(
     source: Annotated[
         str | None, Field(description="Folder of pictures of ears, a .pts of 55 points beside each; none: drawn ears.")
     ] = None,
     out: Annotated[str, Field(description="Where data sets lie.")] = "datasets",
-    size: Annotated[int, Field(ge=64, le=1024, description="Side of the crops in pixels.")] = 256,
+    size: Annotated[int, Field(ge=128, le=512, description="Side of the crops in pixels.")] = 256,
     smoothing: Annotated[
         float, Field(ge=0, description="Of the splines: 0 goes through every landmark, more forgives their annotators.")
     ] = DEFAULT_SMOOTHING,

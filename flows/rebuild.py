@@ -6,13 +6,17 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
-from flows.build_300wlp_posmaps import announce, failure_announced, finish_build, report, summary
+from flows.build_300wlp_posmaps import finish_build
+from flows.dataset_events import announce, failure_announced, one_at_a_time
+from flows.flow_forms import described
 from flows.incremental import opened_rebuild
+from flows.run_pages import artifact_key, is_second_attempt, name_build, show_build, summary
 from storage.phases import Phase, reach
 from storage.store import place_of
 
 
 @flow(name="rebuild", flow_run_name="rebuild {dataset}", persist_result=False)
+@described
 def rebuild(
     dataset: Annotated[
         str, Field(description="<out>/<name>, s3://… too; its latest version's config is taken.")
@@ -30,21 +34,24 @@ def rebuild(
 ) -> dict[str, object]:
     """Build what changed since the latest version and publish the new one. Nothing changed: nothing is published."""
     files = {} if mask is None else {"mask": mask}
-    logger = get_run_logger()
-    with failure_announced(place_of(dataset).name):
+    logger, place = get_run_logger(), place_of(dataset)
+    with failure_announced(place.name), one_at_a_time(place):
         with opened_rebuild(dataset, source=source, model=model, files=files) as planned:
             plan = planned.build.job.plan
-            if not planned.changed:
+            name_build(plan.name, plan.version, verb="rebuild")
+            if (
+                not planned.changed and not is_second_attempt()
+            ):  # the first may have died between publishing and telling
                 logger.info("%s: nothing changed since %s, nothing is published", plan.name, planned.latest)
                 return {"dataset": plan.name, "version": planned.latest, "published": False}
             logger.info("%d of %d shards taken over from %s", len(planned.reused), plan.n_shards, planned.latest or "-")
             published, outcomes = finish_build(planned.build, workers=workers, max_bad=max_bad, scheduler=scheduler)
         reach(Phase.EVENT, published.version)
-        report(published, outcomes)
+        announce(published, fingerprint=plan.fingerprint)
+        show_build(published, outcomes)
         create_markdown_artifact(
             f"`{planned.latest or 'nothing'}` → `{published.version}`; {len(planned.reused)} of {plan.n_shards} shards "
             f"taken over.\n\n`facefoundry diff {dataset} {planned.latest} {published.version}` names the samples.\n",
-            key=f"{published.dataset}-rebuilt",
+            key=artifact_key(published.dataset, "rebuilt"),
         )
-        announce(published, fingerprint=plan.fingerprint)
     return {**summary(published), "published": True, "shards_reused": len(planned.reused)}

@@ -5,15 +5,17 @@ from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
-from prefect.events import emit_event
 from pydantic import Field
 
+from flows.dataset_events import announce_damage
+from flows.flow_forms import described
 from flows.upkeep import Verified, pruned_datasets, verified_versions
 from storage.store import DamagedObject
 from storage.versions import Pruned
 
 
 @flow(name="verify", flow_run_name="verify {out}", persist_result=False)
+@described
 def verify(
     out: Annotated[str, Field(description="Where data sets lie; s3://… too.")] = "datasets",
     fast: Annotated[bool, Field(description="Names and sizes alone; otherwise every byte.")] = False,
@@ -29,7 +31,7 @@ def verify(
         looked_at.append(seen)
         if seen.findings:
             logger.error("%s %s: %s", seen.dataset, seen.version, "; ".join(map(str, seen.findings[:5])))
-            _announce(seen)
+            announce_damage(seen.dataset, seen.version, objects=len(seen.findings), first=str(seen.findings[0]))
         else:
             logger.info("%s %s: whole", seen.dataset, seen.version)
     damaged = [seen for seen in looked_at if seen.findings]
@@ -63,16 +65,3 @@ def _row(seen: Verified) -> dict[str, object]:
         "state": "whole" if not seen.findings else f"{len(seen.findings)} objects are not as published",
         "first": str(seen.findings[0]) if seen.findings else "",
     }
-
-
-def _announce(seen: Verified) -> None:
-    emit_event(
-        event="dataset.damaged",
-        resource={"prefect.resource.id": f"facefoundry.dataset.{seen.dataset}", "prefect.resource.name": seen.dataset},
-        payload={
-            "dataset": seen.dataset,
-            "version": seen.version,
-            "objects": len(seen.findings),
-            "first": str(seen.findings[0]),
-        },
-    )

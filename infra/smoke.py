@@ -21,6 +21,7 @@ from typing import Any
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 RUN = "build-300wlp-posmaps/default"
 NEEDED = (RUN, "rebuild/default", "verify/default")
+AUTOMATIONS = ("silent runs have crashed", "silent runs start again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def checks(server: Server, *, run: bool, out: str, patience_s: float, refuses_st
     if refuses_strangers:
         yield "password", lambda: _refuses(server)
     yield "deployments", lambda: _deployments(server)
-    yield "automation", lambda: _automation(server)
+    yield "automations", lambda: _automations(server)
     yield "worker", lambda: _workers(server)
     if run:
         yield f"run of {RUN}", lambda: _run(server, out, patience_s)
@@ -79,11 +80,13 @@ def _deployments(server: Server) -> str:
     return f"{', '.join(NEEDED)} are there"
 
 
-def _automation(server: Server) -> str:
-    found = [each for each in server.ask("/automations/filter", {}) if each["name"] == "silent runs have crashed"]
-    assert len(found) == 1, f"{len(found)} automations look for silent runs, not one; run `facefoundry deploy`"
-    assert found[0]["enabled"], "the automation that looks for silent runs is off"
-    return "silent runs are looked after"
+def _automations(server: Server) -> str:
+    there = [each for each in server.ask("/automations/filter", {"limit": 200}) if each["name"] in AUTOMATIONS]
+    for name in AUTOMATIONS:
+        found = [each for each in there if each["name"] == name]
+        assert len(found) == 1, f"there are {len(found)} automations {name!r}, not one; run `facefoundry deploy`"
+        assert found[0]["enabled"], f"the automation {name!r} is off"
+    return "silent runs are noticed and started again"
 
 
 def _workers(server: Server) -> str:

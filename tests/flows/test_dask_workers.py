@@ -13,29 +13,36 @@ from flows.dask_workers import _on_worker, on_dask, versions_here
 from flows.errors import OtherVersions
 from flows.local import build_here
 from render.crop import CropConfig
+from storage.dataset import open_dataset
+from storage.store import store_at
+from storage.verify import verify
 
 SMALL = PosmapConfig(crop=CropConfig(size_px=64), shard_size=1)
 """Fourteen shards: enough for one to be under way when a worker is killed."""
 
 BUILD_AND_KILL = """
 import json, os, signal, sys, threading, time
-from pathlib import Path
 
 from distributed import LocalCluster
 
 from flows.config import PosmapConfig
 from flows.local import build_here
+from storage.store import store_at
+
+
+def receipts(out):
+    return [key for key in store_at(out).list() if "/receipts/" in key]
 
 
 def kill_after_the_first_shard(pid, out, killed):
-    while not list(out.rglob("receipts/*.json")):
+    while not receipts(out):
         time.sleep(0.005)
     os.kill(pid, signal.SIGKILL)
-    killed.append(len(list(out.rglob("receipts/*.json"))))
+    killed.append(len(receipts(out)))
 
 
 if __name__ == "__main__":
-    config, source, out = PosmapConfig.model_validate_json(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    config, source, out = PosmapConfig.model_validate_json(sys.argv[1]), sys.argv[2], sys.argv[3]
     with LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=None) as cluster:
         before, killed = {worker.pid for worker in cluster.workers.values()}, []
         victim = min(before)
@@ -47,24 +54,45 @@ if __name__ == "__main__":
 """
 
 
-def tree(folder: Path) -> dict[str, str]:
-    """The sha256 of every object; names with a dot are the half-written ones of the dead."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def objects(version: str | Path) -> dict[str, str]:
+    """The sha256 of every object."""
+    store = store_at(version)
+    return {key: hashlib.sha256(bytes(store.get(key))).hexdigest() for key in store.list()}
 
 
-@pytest.mark.slow
-def test_a_worker_of_two_that_is_killed_changes_no_byte(sample_folder, tmp_path):
-    alone = build_here(SMALL, source=sample_folder, out=tmp_path / "alone", workers=1)
-    script = tmp_path / "build_and_kill.py"
+def built_while_one_is_killed(source: Path, out: str, script: Path) -> str:
+    """Where the version lies that two workers built, one of them until it was killed."""
     script.write_text(BUILD_AND_KILL)
-    command = [sys.executable, str(script), SMALL.model_dump_json(), str(sample_folder), str(tmp_path / "dask")]
+    command = [sys.executable, str(script), SMALL.model_dump_json(), str(source), out]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["workers"] == 2
     assert 1 <= told["shards_at_the_kill"] < 14
-    assert tree(Path(told["path"])) == tree(alone.path)
+    return told["path"]
+
+
+@pytest.fixture(scope="module")
+def alone(sample_folder, tmp_path_factory) -> Path:
+    """The version as one process builds it on a local file system."""
+    return build_here(SMALL, source=sample_folder, out=tmp_path_factory.mktemp("alone"), workers=1).path
+
+
+@pytest.mark.slow
+def test_a_worker_of_two_that_is_killed_changes_no_byte(alone, sample_folder, tmp_path):
+    version = built_while_one_is_killed(sample_folder, str(tmp_path / "dask"), tmp_path / "build_and_kill.py")
+    assert objects(version) == objects(alone)
+
+
+@pytest.mark.slow
+def test_nor_does_it_on_s3_where_the_bytes_are_those_of_a_local_build_and_can_be_learnt_from(
+    alone, s3_server, sample_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("AWS_TIMEOUT", "30s")  # nothing is injected here: slowness is the machine's
+    version = built_while_one_is_killed(sample_folder, "s3://faces/dask", tmp_path / "build_and_kill.py")
+    assert objects(version) == objects(alone)
+    assert verify(store_at(version)) == []
+    assert open_dataset("s3://faces/dask/300wlp-posmaps")[13]["position_map"].shape == (64, 64, 3)
 
 
 def test_an_address_where_nobody_answers_is_named_with_what_to_do():
