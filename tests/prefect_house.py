@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -100,15 +101,13 @@ class House:
 
     def get(self, path: str) -> Any:
         """GET from the server's API."""
-        with urllib.request.urlopen(f"{self.api}{path}", timeout=PATIENCE_S) as answer:
-            return json.load(answer)
+        return answered(urllib.request.Request(f"{self.api}{path}"))
 
     def ask(self, path: str, body: object) -> Any:
         """POST of a JSON body to the server's API."""
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.api}{path}", json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-            return json.load(answer)
+        return answered(request)
 
     @contextlib.contextmanager
     def running(self, line: str, log: Path) -> Iterator[subprocess.Popen]:
@@ -182,6 +181,19 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def answered(request: urllib.request.Request) -> Any:
+    """The JSON answer; a server whose database is busy says 503, and is asked again."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > deadline:
+                raise
+        time.sleep(1)
 
 
 def is_healthy(api: str) -> bool:

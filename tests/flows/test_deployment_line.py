@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -94,9 +93,11 @@ def test_a_schedule_fires_and_what_it_publishes_starts_training_then_evaluation_
     told = json.loads(house.shell("facefoundry deploy --json").splitlines()[-1])  # again: what is on stays on
     on = {each["name"] for each in told["deployments"] if True in {**each["schedules"], **each["triggers"]}.values()}
     assert on == {"rebuild/default", "train-prnet/default", "evaluate/default"}
-    soon = {"interval": 86400, "anchor_date": (datetime.now(UTC) + timedelta(seconds=15)).isoformat()}
+    soon = {"active": True, "schedule": {"interval": 60}, "max_scheduled_runs": 1}  # 03:00 is far away
     deployment = house.get("/deployments/name/rebuild/default")["id"]
-    house.ask(f"/deployments/{deployment}/schedules", [{"active": True, "schedule": soon}])  # 03:00 is far away
+    house.ask(f"/deployments/{deployment}/schedules", [soon])
+    prefect_house.wait_until(lambda: {"RUNNING", "COMPLETED"} & set(house.states("rebuild")), "the schedule to fire")
+    house.shell("prefect deployment schedule clear rebuild/default --accept-yes")  # or it would fire again and again
     for flow in ("train-prnet", "evaluate"):  # the one's event starts the other
         house.wait_for(flow)
 
@@ -160,6 +161,7 @@ def test_what_fails_is_told_by_events_and_a_notification_and_damage_keeps_what_i
         prefect_house.wait_until(lambda: len(heard) == 4, "four notifications")
 
     wanted = {"filter": {"event": {"prefix": ["dataset.damaged", "dataset.failed"]}}}
+    prefect_house.wait_until(lambda: len(house.ask("/events/filter", wanted)["events"]) >= 4, "the events' record")
     told = [event["payload"] for event in house.ask("/events/filter", wanted)["events"]]
     assert {payload["dataset"] for payload in told} == {"300wlp-posmaps", "fits", "profiles"}
     assert [payload["version"] for payload in told if "version" in payload] == [published.version]
