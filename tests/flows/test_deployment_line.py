@@ -75,6 +75,7 @@ def test_photographs_are_fitted_by_the_line_of_their_own_flow(house, source, tmp
     assert len(list(folder.rglob("*.mat"))) == 2
 
 
+@pytest.mark.orchestration
 @pytest.mark.server
 @pytest.mark.slow
 def test_a_schedule_fires_and_what_it_publishes_starts_training_then_evaluation_and_nothing_changed_starts_none(
@@ -136,6 +137,7 @@ def test_two_flows_that_write_one_data_set_wait_for_each_other(house, prefect_ho
     assert {limit["limit"] for limit in limits if limit["name"].startswith("300wlp-posmaps ")} == {1}
 
 
+@pytest.mark.orchestration
 @pytest.mark.server
 @pytest.mark.slow
 def test_what_fails_is_told_by_events_and_a_notification_and_damage_keeps_what_is_old(

@@ -17,6 +17,7 @@ SMALL = PosmapConfig(crop=CropConfig(size_px=128), shard_size=1)
 """Fourteen shards, so that there is a middle to be killed in."""
 
 
+@pytest.mark.orchestration
 @pytest.mark.server
 @pytest.mark.slow
 def test_a_killed_build_crashes_within_two_minutes_goes_on_where_it_was_and_leads_to_training_and_evaluation(
