@@ -47,7 +47,7 @@ def main() -> None:
         code = WRONG_USE
     except (KeyboardInterrupt, typer.Abort):
         end_workers()
-        code = complain("stopped; finished shards are kept, and the same command goes on", INTERRUPTED)
+        code = complain("stopped; what is finished is kept, and the same command goes on", INTERRUPTED)
     except BrokenPipeError as error:
         code = _code_of_broken_pipe(error)
     except Exception as error:
