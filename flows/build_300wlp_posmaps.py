@@ -12,10 +12,10 @@ from flows import build, presets
 from flows.config import BuildConfig
 from flows.dataset_events import announce, failure_announced, one_at_a_time
 from flows.flow_forms import described
-from flows.local import end_with_parent, usable_cores
 from flows.run_pages import name_build, show_build, summary
 from storage.face_targets import Maps
 from storage.phases import Phase, reach
+from storage.processes import end_with_parent, usable_cores
 from storage.store import place_of
 
 

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from flows.errors import OtherVersions, WorkerDied
-from flows.local import usable_cores
+from storage.processes import usable_cores
 from storage.store import MissingObject
 
 T = TypeVar("T")

@@ -193,7 +193,7 @@ def _bucket_check(out: str) -> Check:
 
 def machine_check(memory: int) -> Check:
     """Cores that this process may use, and memory for as many workers."""
-    from flows.local import usable_cores
+    from storage.processes import usable_cores
 
     cores = usable_cores()
     found = f"{cores} cores, {memory / _GIB:.1f} GiB of memory"

@@ -13,7 +13,7 @@ from flows.build import Build, Published, ShardOutcome, build_shard, check_bad, 
 from flows.config import BuildConfig
 from flows.errors import ShardsDamaged, WorkerDied
 from flows.progress import ProgressMaker, silent_for
-from storage.processes import end_with_parent
+from storage.processes import end_with_parent, usable_cores
 
 T = TypeVar("T")
 
@@ -85,11 +85,6 @@ def make_shards(
                 report(len(build.job.plan.slots(outcome.shard)))
                 check()
     return list(outcomes.values())
-
-
-def usable_cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def workers_of(scheduler: str | None) -> Callable[[Callable[..., T], Sequence[tuple], int], Iterator[T]]:

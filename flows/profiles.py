@@ -29,7 +29,7 @@ from flows.face_profiles import (
     profile_photographs,
     views_of,
 )
-from flows.local import usable_cores, workers_of
+from flows.local import workers_of
 from flows.progress import ProgressMaker, silent_for
 from storage.bad_sample import BadSample, Rejected
 from storage.drawn_folder import DRAWN_LICENCE, drawn_record
@@ -37,6 +37,7 @@ from storage.fit_files import FOLDER_MARKER, folder_record
 from storage.jpeg import write_atomically
 from storage.json_files import read_json_object
 from storage.manifest import digest_of
+from storage.processes import usable_cores
 from storage.publish import builders_lock
 from storage.sources import Source, SourceItem, fingerprint_sources, open_source
 

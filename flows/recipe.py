@@ -17,7 +17,6 @@ A bad sample is a BadSample in its place, never an exception that ends a shard.
 
 import abc
 import importlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -35,6 +34,7 @@ from storage.bad_sample import BadSample
 from storage.dataset import ShardedDataset
 from storage.manifest import ModelInfo
 from storage.photographs import PhotographSource, fingerprint_photographs
+from storage.processes import usable_cores
 from storage.schema import Schema
 from storage.sources import Source, check_sidecars, fingerprint_sources, open_source
 
@@ -280,5 +280,5 @@ def drawn_sample(out: Path, progress: Callable[[int, int], None] = lambda done, 
     from storage.synthetic import write_sample_folder
 
     folder = out.absolute() / "sources" / "sample"
-    write_sample_folder(folder, workers=os.cpu_count() or 1, progress=progress)
+    write_sample_folder(folder, workers=usable_cores(), progress=progress)
     return folder

@@ -104,6 +104,22 @@ def _has(store: Store, key: str) -> bool:
     return True
 
 
+def checked_indices(
+    indices: Sequence[int] | Int[np.ndarray, " n"] | slice, n_samples: int, *, whole: str
+) -> Int[np.ndarray, " n"]:
+    """Numbers of samples counted from the front. Raises IndexError for what is no number of one of the `whole`'s samples."""
+    if isinstance(indices, slice):
+        indices = np.arange(*indices.indices(n_samples))
+    asked = np.asarray(indices)
+    if asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu"):
+        raise IndexError(f"indices are a list of whole numbers, not {asked.dtype} of shape {asked.shape}")
+    asked = asked.astype(np.int64)
+    wrong = (asked < -n_samples) | (asked >= n_samples)
+    if wrong.any():
+        raise IndexError(f"sample {asked[wrong][0]} is outside this {whole} of {n_samples} samples")
+    return np.where(asked < 0, asked + n_samples, asked)
+
+
 class ShardedDataset(Sequence):  # type: ignore[type-arg]  # a type checker that knows the items reads some
     """The good samples of a version, numbered without gaps.
 
@@ -209,16 +225,7 @@ class ShardedDataset(Sequence):  # type: ignore[type-arg]  # a type checker that
 
     def slots(self, indices: Sequence[int] | Int[np.ndarray, " n"] | slice) -> Int[np.ndarray, " n"]:
         """The plan's slot of each sample: the numbers of a version's rejected samples are left out of the count."""
-        if isinstance(indices, slice):
-            indices = np.arange(*indices.indices(len(self)))
-        asked = np.asarray(indices)
-        if asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu"):
-            raise IndexError(f"indices are a list of whole numbers, not {asked.dtype} of shape {asked.shape}")
-        asked = asked.astype(np.int64)
-        wrong = (asked < -len(self)) | (asked >= len(self))
-        if wrong.any():
-            raise IndexError(f"sample {asked[wrong][0]} is outside this data set of {len(self)} samples")
-        dense = np.where(asked < 0, asked + len(self), asked)
+        dense = checked_indices(indices, len(self), whole="data set")
         return dense + np.searchsorted(self._holes - np.arange(len(self._holes)), dense, side="right")
 
     def table(self, name: str) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Int
 
 from geometry.morphable_model import MorphableModel
-from storage.dataset import ShardedDataset
+from storage.dataset import ShardedDataset, checked_indices
 from storage.manifest import DatasetManifest, digest_of
 from storage.sample_index import Index, sample_index
 from storage.schema import Schema
@@ -137,16 +137,7 @@ class DatasetView(ShardedDataset):
 
     def slots(self, indices: Sequence[int] | Int[np.ndarray, " n"] | slice) -> Int[np.ndarray, " n"]:
         """The numbers of these samples in this view, checked, counted from the front."""
-        if isinstance(indices, slice):
-            indices = np.arange(*indices.indices(len(self)))
-        asked = np.asarray(indices)
-        if asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu"):
-            raise IndexError(f"indices are a list of whole numbers, not {asked.dtype} of shape {asked.shape}")
-        asked = asked.astype(np.int64)
-        wrong = (asked < -len(self)) | (asked >= len(self))
-        if wrong.any():
-            raise IndexError(f"sample {asked[wrong][0]} is outside this view of {len(self)} samples")
-        return np.where(asked < 0, asked + len(self), asked)
+        return checked_indices(indices, len(self), whole="view")
 
     def table(self, name: str) -> np.ndarray:
         """A constant array that all parts share. Raises MissingObject, and ValueError where they have different ones."""

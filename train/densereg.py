@@ -17,6 +17,7 @@ from storage.dataset import ShardedDataset
 from storage.store import MissingObject
 from train.backbones import RESNET_101, load_pretrained
 from train.densereg_network import AXES, DenseNetwork, decode_quantised, plain_heads, quantised_heads
+from train.resizing import corner_aligned
 from train.system import Batch, OptimiserConfig, PhaseConfig, System, SystemConfig, check_targets
 
 Kind = Literal["quantised", "plain", "parts"]
@@ -210,11 +211,7 @@ class DenseReg(System):
 
     def _pictures(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 r r"]:
         """Corner pixels stay corner pixels, as in the network's own enlarging."""
-        size = self.config.resolution
-        if size is None or images.shape[-1] == size:
-            return images
-        smaller = size < images.shape[-1]
-        return functional.interpolate(images, size=(size, size), mode="bilinear", align_corners=True, antialias=smaller)
+        return corner_aligned(images, self.config.resolution or images.shape[-1])
 
 
 def _targets_of(config: DenseRegConfig) -> tuple[str, ...]:

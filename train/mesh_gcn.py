@@ -15,6 +15,7 @@ from geometry.mesh import Mesh
 from geometry.morphable_model import SurfacePoints
 from storage.dataset import ShardedDataset
 from train.mesh_gcn_network import Aggregation, MeshRegressor, Output, mesh_loss
+from train.resizing import averaged
 from train.system import Batch, OptimiserConfig, PhaseConfig, System, SystemConfig, check_targets
 
 LossName = Literal["ours", "l1", "l2", "smooth-l1"]
@@ -181,8 +182,7 @@ class MeshGcn(System):
         return torch.from_numpy(columns.reshape(-1, columns.shape[-1]))
 
     def _pictures(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 z z"]:
-        size = self.network.size_px
-        return images if images.shape[-1] == size else functional.interpolate(images, size=(size, size), mode="area")
+        return averaged(images, self.network.size_px)
 
 
 @lru_cache(maxsize=1)

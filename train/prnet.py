@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from storage.dataset import ShardedDataset
 from train.prnet_network import PAPER_MOMENTUM, Initialisation, PositionMapNetwork
+from train.resizing import averaged
 from train.system import Batch, OptimiserConfig, PhaseConfig, System, SystemConfig, check_targets
 
 MEAN_MAPS = 256
@@ -150,8 +151,7 @@ class PRNet(System):
         return (maps / self.size_px + margin) / (1 + 2 * margin)
 
     def _pictures(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 r r"]:
-        size = self.config.resolution
-        return images if images.shape[-1] == size else functional.interpolate(images, size=(size, size), mode="area")
+        return averaged(images, self.config.resolution)
 
     def _texels(self, maps: Float[Tensor, "n c s s"]) -> Float[Tensor, "n c r r"]:
         """Texel k lies at u = k/(S − 1): corners stay corners at every resolution."""

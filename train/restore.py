@@ -107,13 +107,8 @@ def built_system(name: str, state: Mapping[str, Any], path: Path) -> System:
             f"{first['msg']}): it was written by another version"
         ) from None
     kind = getattr(module, class_name)
-    own: dict[str, Any] = state["system_state"]
     try:
-        if name == "fan3d":
-            return kind(config, crop_px=int(own["crop_px"]))
-        if name == "mesh_gcn":
-            return kind.from_state(config, own)
-        return kind(config, own)
+        return kind.from_state(config, state["system_state"])
     except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise BadCheckpoint(f"{path} has no state of {name} that fits its config ({error}): it is damaged") from None
 

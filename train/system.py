@@ -139,6 +139,14 @@ class System(ABC):
         """What a checkpoint needs beside weights and config to build the system anew: tensors and plain values."""
         return {}
 
+    @classmethod
+    def from_state(cls, config: Any, state: dict[str, Any]) -> "System":
+        """The untrained system again, from its config and its :meth:`state`; by default they are its constructor's arguments.
+
+        Raises KeyError, TypeError or ValueError for a state that is no such one.
+        """
+        return cls(config, state)  # type: ignore[call-arg]
+
     def load_pretrained(self, path: Path) -> None:
         """Let the backbone begin with weights from a file. Raises ValueError for systems whose papers begin from nothing."""
         raise ValueError(f"{self.name} has no backbone that is passed around with weights; leave --pretrained out")

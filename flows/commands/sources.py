@@ -29,8 +29,8 @@ def sample(
     facefoundry sample 300W_LP
     facefoundry sample few --identities 2 --expressions 1 --views 3 --seed 7
     """
-    from flows.local import usable_cores
     from flows.progress import progress_of
+    from storage.processes import usable_cores
     from storage.synthetic import write_sample_folder
 
     with progress_of("sample", unit="families", silent=as_json)(identities * expressions) as report:
@@ -73,11 +73,11 @@ def people(
     facefoundry people --out people --n-people 1000
     facefoundry build 300wlp-posmaps --source people/train
     """
-    from flows.local import usable_cores
     from flows.progress import progress_of
     from render.people_config import PRESETS
     from render.shaded_view import NoRenderer
     from storage.people import PeoplePlan, write_people_folder
+    from storage.processes import usable_cores
 
     config = PRESETS[preset]()
     if side is not None:

@@ -34,12 +34,13 @@ import torch
 
 from flows import training
 from flows.evaluations import evaluate_here
-from flows.local import build_here, usable_cores
+from flows.local import build_here
 from flows.presets import posmaps_300wlp
 from render.people_config import PRESETS
 from storage.dataset import open_dataset
 from storage.jpeg import write_atomically
 from storage.people import PeoplePlan, write_people_folder
+from storage.processes import usable_cores
 from train.device_targets import DeviceTargets
 from train.loader import make_loader
 from train.loop import compile_network
