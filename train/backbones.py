@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-RESNET_50, RESNET_101, RESNET_152 = (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
+RESNET_101, RESNET_152 = (3, 4, 23, 3), (3, 8, 36, 3)
 RESNET_200 = (3, 24, 36, 3)
 """3 · (3 + 24 + 36 + 3) + 2 = 200 layers; the 38 that Bulat and Tzimiropoulos (2016, table 1) print would make 206."""
 

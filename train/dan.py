@@ -48,7 +48,7 @@ def tiny(*, n_stages: int = 2) -> DANConfig:
     phases = []
     for k in range(n_stages):
         optimiser = OptimiserConfig(learning_rate=1e-3, decay="geometric", last_rate=2e-5 if k else 5e-5)
-        phases.append(PhaseConfig(name=f"stage-{k + 1}", steps=3500 if k else 2500, optimiser=optimiser))
+        phases.append(PhaseConfig(name=f"stage-{k + 1}", steps=5000 if k else 3000, optimiser=optimiser))
     return DANConfig(
         batch_size=32,
         size_px=64,
@@ -57,6 +57,7 @@ def tiny(*, n_stages: int = 2) -> DANConfig:
         dropout=0.1,
         margin=0.15,
         start_spread=0.25,
+        validation_samples=500,
         phases=tuple(phases),
     )
 
@@ -68,6 +69,8 @@ class DAN(System):
     """The network, the mean shape it starts from, and the mean picture that is taken off."""
 
     name: Literal["dan"] = "dan"
+    config_type = DANConfig
+    presets = PRESETS
     config: DANConfig
     network: DeepAlignmentNetwork
     targets = ("image", "landmarks_px")
@@ -160,7 +163,7 @@ class DAN(System):
 
     def predict_stages(
         self, images: Float[Tensor, "n 3 s s"], starts: Float[Tensor, "n 68 2"] | None = None
-    ) -> list[Tensor]:
+    ) -> list[Float[Tensor, "n 68 2"]]:
         """Landmarks (n 68 2) in pixels of the crop after each stage, from the mean shape or from `starts`."""
         if starts is None:
             starts = self._mean(images)[None].expand(len(images), -1, -1)

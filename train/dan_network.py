@@ -155,7 +155,7 @@ class DeepAlignmentNetwork(nn.Module):
             nn.Sequential(nn.Linear(hidden, (size_px // 2) ** 2), nn.ReLU(inplace=True)) for _ in range(n_stages - 1)
         )
 
-    def forward(self, images: Float[Tensor, "n 1 s s"], *, n_stages: int | None = None) -> list[Tensor]:
+    def forward(self, images: Float[Tensor, "n 1 s s"], *, n_stages: int | None = None) -> list[Float[Tensor, "n p 2"]]:
         """Landmarks (n p 2) after each of the first `n_stages` stages (all of them by default)."""
         shapes: list[Tensor] = []
         for stage in range(len(self.stages) if n_stages is None else n_stages):

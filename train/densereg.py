@@ -38,7 +38,12 @@ class DenseRegConfig(SystemConfig, frozen=True, extra="forbid"):
     )
     depth: bool = Field(False, description="Section 4.5's branch for depth in [0, 1].")
     resolution: int | None = Field(None, ge=33, description="Side that crops are brought to; none: as they are.")
-    blocks: tuple[int, int, int, int] = RESNET_101
+    loss_every: int = Field(
+        1,
+        ge=1,
+        description="Losses are taken in every so many rows and columns; the side less one is a multiple of it.",
+    )
+    blocks: tuple[int, int, int, int] = Field(RESNET_101, description="Residual blocks of the trunk's four stages.")
     width: int = Field(64, ge=4, description="Channels of the first layer.")
 
 
@@ -56,13 +61,14 @@ def paper(**changes: object) -> DenseRegConfig:
 
 
 def tiny(**changes: object) -> DenseRegConfig:
-    """Learns on a CPU in minutes: 129 px, one block in each stage, a quarter of the width, Adam.
+    """Learns on a CPU in minutes: 129 px, one block in each stage and two in the last, a quarter of the width, Adam.
 
-    Five bins: a tenth of a face at this size is narrower than the features' stride of 8 px.
+    Losses in every second row and column: maps that were enlarged eightfold say little between them.
     """
     optimiser = OptimiserConfig(learning_rate=2e-3, decay="geometric", last_rate=5e-5)
-    phases = (PhaseConfig(name="train", steps=4000, optimiser=optimiser),)
-    small = {"batch_size": 8, "resolution": 129, "blocks": (1, 1, 1, 1), "width": 16, "n_bins": 5, "phases": phases}
+    phases = (PhaseConfig(name="train", steps=11000, optimiser=optimiser),)
+    small = {"batch_size": 8, "resolution": 129, "loss_every": 2, "blocks": (1, 1, 1, 2), "width": 16, "n_bins": 10}
+    small |= {"phases": phases, "validation_samples": 300}
     return DenseRegConfig.model_validate({**small, **changes})
 
 
@@ -73,6 +79,8 @@ class DenseReg(System):
     """The network and the landmarks' places on the template."""
 
     name: Literal["densereg"] = "densereg"
+    config_type = DenseRegConfig
+    presets = PRESETS
     config: DenseRegConfig
     network: DenseNetwork
 
@@ -90,6 +98,7 @@ class DenseReg(System):
         else:
             heads = quantised_heads(config.n_bins, depth_channels=int(config.depth))
         self.network = DenseNetwork(heads, blocks=config.blocks, width=config.width)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a tenth faster on a CPU
 
     @classmethod
     def for_dataset(cls, config: DenseRegConfig, dataset: ShardedDataset) -> "DenseReg":
@@ -134,12 +143,12 @@ class DenseReg(System):
         prepared = {"images": self._pictures(images)}
         for name in self.targets:
             if name in ("uv", "label", "depth", "part"):
-                prepared[name] = _nearest(batch[name], size)
+                prepared[name] = _nearest(batch[name], size)[..., :: self.config.loss_every, :: self.config.loss_every]
         return prepared
 
     def losses(self, prepared: Batch, phase: PhaseConfig) -> dict[str, Tensor]:
         """Cross entropy of classes, smooth L1 of residuals at the true bin over the pixels that have one (section 3)."""
-        maps = self.network(prepared["images"])
+        maps = self.network(prepared["images"], every=self.config.loss_every)
         label, config = prepared["label"].long(), self.config
         face = label == 1
         losses: dict[str, Tensor] = {}

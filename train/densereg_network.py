@@ -1,7 +1,7 @@
 """DenseReg: a ResNet of stride 8 with heads of single 1×1 convolutions (Güler et al. 2017, sections 3 and 4.1)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -27,13 +27,18 @@ class DenseNetwork(nn.Module):
         layers = {name: nn.Conv2d(self.body.out_channels, channels, 1) for name, channels in heads.items()}
         for head in layers.values():
             nn.init.normal_(head.weight, std=0.01)
-            head.bias.data.zero_()
+            nn.init.zeros_(cast(Tensor, head.bias))
         self.heads = nn.ModuleDict(layers)
 
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> dict[str, Tensor]:
-        """Each head's map (n channels h w)."""
+    def forward(self, images: Float[Tensor, "n 3 h w"], *, every: int = 1) -> dict[str, Tensor]:
+        """Each head's map (n channels h w), or of it every so many rows and columns from the first to the last.
+
+        Raises ValueError when there are no so many rows or columns between the first and the last.
+        """
+        if any((side - 1) % every for side in images.shape[-2:]):
+            raise ValueError(f"every {every} rows and columns do not lead from the first to the last of {images.shape}")
         features = self.body(images)
-        size = images.shape[-2:]
+        size = [(side - 1) // every + 1 for side in images.shape[-2:]]
         return {
             name: functional.interpolate(head(features), size=size, mode="bilinear", align_corners=True)
             for name, head in self.heads.items()

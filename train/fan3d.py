@@ -31,12 +31,12 @@ class Fan3dConfig(SystemConfig, frozen=True, extra="forbid"):
 
     scheme: str = Field("3dfaw-66", description="Which landmarks are learnt.")
     size_px: int = Field(FAN3D_SIZE_PX, ge=32, multiple_of=16, description="Side that crops are brought to.")
-    detector_blocks: tuple[int, int, int, int] = RESNET_152
+    detector_blocks: tuple[int, int, int, int] = Field(RESNET_152, description="Residual blocks of its four stages.")
     detector_stride: DetectorStride = Field(16, description="Of the detector's features; less for small pictures.")
-    depth_blocks: tuple[int, int, int, int] = RESNET_200
+    depth_blocks: tuple[int, int, int, int] = Field(RESNET_200, description="The same of the depth network.")
     width: int = Field(64, ge=4, description="First channels of detector and depth network.")
-    hourglass_channels: int = Field(256, ge=8, multiple_of=4)
-    hourglass_depth: int = Field(4, ge=1)
+    hourglass_channels: int = Field(256, ge=8, multiple_of=4, description="Of each of its levels.")
+    hourglass_depth: int = Field(4, ge=1, description="Halvings of the hourglass.")
     sigma_px: float = Field(FAN3D_SIGMA_PX, gt=0, description="Of the heatmaps, for pictures of 384 px.")
     depth_heatmaps: bool = Field(True, description="Whether the depth network sees heatmaps beside the picture.")
 
@@ -69,9 +69,11 @@ def tiny() -> Fan3dConfig:
     Heatmaps of σ 3.3 px: the hourglass works at a quarter of the picture, where σ = 1 px cannot be painted.
     """
 
-    def phase(name: Phase, steps: int, first: float = 2e-3, last: float = 2e-4) -> PhaseConfig:
+    def phase(
+        name: Phase, steps: int, first: float = 2e-3, last: float = 2e-4, batch_size: int | None = None
+    ) -> PhaseConfig:
         optimiser = OptimiserConfig(learning_rate=first, decay="geometric", last_rate=last)
-        return PhaseConfig(name=name, steps=steps, optimiser=optimiser)
+        return PhaseConfig(name=name, steps=steps, batch_size=batch_size, optimiser=optimiser)
 
     return Fan3dConfig(
         batch_size=8,
@@ -84,11 +86,12 @@ def tiny() -> Fan3dConfig:
         hourglass_depth=3,
         sigma_px=20.0,
         phases=(
-            phase("detector", 800),
-            phase("regressor", 800),
-            phase("joint", 1400, 1e-3, 5e-5),
-            phase("depth", 900, last=5e-5),
+            phase("detector", 500),
+            phase("regressor", 600),
+            phase("joint", 2800, 1e-3, 5e-5),
+            phase("depth", 3200, last=5e-5, batch_size=16),
         ),
+        validation_samples=500,
     )
 
 
@@ -99,6 +102,8 @@ class Fan3d(System):
     """Detector, regressor and depth network over one list of landmarks."""
 
     name: Literal["fan3d"] = "fan3d"
+    config_type = Fan3dConfig
+    presets = PRESETS
     config: Fan3dConfig
     network: nn.ModuleDict
     targets = ("image", "landmarks_px")
@@ -156,17 +161,18 @@ class Fan3d(System):
     def prepare(self, batch: Batch, *, rng: torch.Generator) -> Batch:
         """Pictures at the network's size, landmarks in them, depths in pixels of the crop with their mean taken off.
 
-        `use_truth` says which samples of a depth batch get heatmaps of the true landmarks: half of them, drawn.
+        `finds` says which samples of a depth batch get the heatmaps that are found, in place of those of the true landmarks:
+        half of them, drawn.
         """
         landmarks = batch["landmarks_px"][:, list(self.landmark_indices)].float()
         scale = (self.config.size_px - 1) / (self.crop_px - 1)
         depths = landmarks[..., 2] - landmarks[..., 2].mean(dim=1, keepdim=True)
-        use_truth = torch.rand(len(landmarks), generator=rng) < 0.5
+        finds = torch.randperm(len(landmarks), generator=rng)[: (len(landmarks) + 1) // 2]
         return {
             "images": self._pictures(batch["image"]),
             "landmarks": landmarks[..., :2] * scale,
             "depths": depths,
-            "use_truth": use_truth.to(landmarks.device),
+            "finds": finds.to(landmarks.device),
         }
 
     def losses(self, prepared: Batch, phase: PhaseConfig) -> dict[str, Tensor]:
@@ -175,10 +181,10 @@ class Fan3d(System):
         if phase.name == "depth":
             inputs = images
             if self.config.depth_heatmaps:
+                heatmaps = self._gaussians(landmarks)
                 with torch.no_grad():
-                    found = self._heatmaps(images)
-                truth = self._gaussians(landmarks)
-                heatmaps = torch.where(prepared["use_truth"][:, None, None, None], truth, found)
+                    found = self._heatmaps(images[prepared["finds"]])
+                heatmaps[prepared["finds"]] = found.to(heatmaps.dtype)
                 inputs = torch.cat([images, heatmaps], dim=1)
             errors = self.network["depth"](inputs) - prepared["depths"]
             return {"loss": errors.square().mean(), "depth_px": errors.detach().abs().mean()}
@@ -244,16 +250,18 @@ class Fan3d(System):
         """1 within 7 px of a landmark, for a face 220 px high; scaled with the face."""
         height = landmarks[..., 1].amax(dim=1) - landmarks[..., 1].amin(dim=1)
         radius = (FAN3D_RADIUS_PX / FAN3D_FACE_PX * height).clamp(min=1)
-        return (self._squared_distances(landmarks) <= radius.square()[:, None, None, None]).float()
+        x, y = self._squared_distances(landmarks)
+        return (y[..., :, None] + x[..., None, :] <= radius.square()[:, None, None, None]).float()
 
     def _gaussians(self, landmarks: Float[Tensor, "n p 2"]) -> Float[Tensor, "n p z z"]:
         """σ = 6 px at 384 px, in proportion at other sizes."""
-        return torch.exp(-self._squared_distances(landmarks) / (2 * self._sigma**2))
+        x, y = (torch.exp(-squared / (2 * self._sigma**2)) for squared in self._squared_distances(landmarks))
+        return y[..., :, None] * x[..., None, :]
 
-    def _squared_distances(self, landmarks: Float[Tensor, "n p 2"]) -> Float[Tensor, "n p z z"]:
+    def _squared_distances(self, landmarks: Float[Tensor, "n p 2"]) -> list[Float[Tensor, "n p z"]]:
+        """Of every column, and of every row, from the landmarks."""
         line = torch.arange(self.config.size_px, device=landmarks.device, dtype=landmarks.dtype)
-        x, y = ((line - landmarks[..., axis, None]).square() for axis in (0, 1))
-        return y[..., :, None] + x[..., None, :]
+        return [(line - landmarks[..., axis, None]).square() for axis in (0, 1)]
 
     def _pictures(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 z z"]:
         return corner_aligned(images, self.config.size_px)

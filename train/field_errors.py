@@ -1,20 +1,26 @@
-"""Errors of correspondence fields, parts and depth (Güler et al. 2017, sections 4.2 and 4.5)."""
+"""Errors of correspondence fields, and of the parts, depth and landmarks in them (Güler et al. 2017, sections 4.2 to 4.5).
+
+Landmarks of the field alone are measured as every system's are. What stands here are those of the shapes that are fitted to
+it: the paper's second row, a linear model of landmarks, and the morphable model of the data set's faces, of which the field is
+the start (section 1; :mod:`render.field_fit`).
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from geometry.landmarks import N_LANDMARKS
 from render.correspondence import FieldTemplate, draw_field
+from render.field_fit import FieldFitter
 from render.quantization import IGNORE
 from storage.dataset import ShardedDataset
 from storage.decoding import MissingModel
 from train import metrics
 from train.densereg import DenseReg
-from train.evaluation import MEAN_SHAPE, OURS, TRUE_POSE, Gathered
-from train.measures import Measure
+from train.evaluation import MEAN_SHAPE, OURS, TRUE_POSE, Gathered, posed_means
+from train.measures import Measure, Truth, measures_of
 from train.prediction import Prediction, Predictor
 from train.published import published
 from train.shape_model import best_pose
@@ -23,7 +29,11 @@ TEMPLATE_CELLS = 64
 N_CLASSES = 9
 """DenseReg's eight parts and the background."""
 
+FITTED_CROPS = 120
+"""So many crops of a set have the morphable model fitted to their fields, spread evenly; it takes a fifth of a second each."""
+
 _CURVE_POINTS = 200_000
+_FIT_POINTS = 300
 _FACE = 1
 
 Field = Mapping[str, Shaped[np.ndarray, "h w *c"]]
@@ -50,7 +60,9 @@ class _Collected:
 class FieldErrors:
     """Correspondence fields, parts and depth of DenseReg, and of the mean face drawn in their place."""
 
-    def __init__(self, predictor: Predictor, mean_face: "_MeanFace | None", targets: tuple[str, ...]) -> None:
+    def __init__(
+        self, predictor: Predictor, mean_face: "_MeanFace | None", targets: tuple[str, ...], n_crops: int
+    ) -> None:
         """Use :meth:`of`."""
         system = predictor.system
         assert isinstance(system, DenseReg)
@@ -61,6 +73,9 @@ class FieldErrors:
         if mean_face is not None:
             self._methods |= {MEAN_SHAPE: _Collected(), TRUE_POSE: _Collected()}
         self.painted = metrics.TemplateErrors(TEMPLATE_CELLS)
+        self._shaped = None
+        if mean_face is not None and predictor.data.shapes is not None and predictor.gives_landmarks:
+            self._shaped = _ShapedLandmarks(predictor, mean_face.fitter, every=max(n_crops // FITTED_CROPS, 1))
 
     @classmethod
     def of(cls, predictor: Predictor, dataset: ShardedDataset) -> "FieldErrors | None":
@@ -75,7 +90,7 @@ class FieldErrors:
                 f"{dataset.manifest.name} has no {lacking[0]}, which fields are measured by; it has "
                 f"{', '.join(dataset.schema.names)}: build it with --targets field"
             )
-        return cls(predictor, _MeanFace.of(predictor, dataset), tuple(needs))
+        return cls(predictor, _MeanFace.of(predictor, dataset), tuple(needs), len(dataset))
 
     def add(self, found: Prediction, sample: Mapping[str, np.ndarray]) -> None:
         """One sample."""
@@ -88,6 +103,8 @@ class FieldErrors:
             }
             for method, drawn in baselines.items():
                 self._compare(method, {name: drawn[name] for name in drawn.keys() & found.field.keys()}, sample)
+        if self._shaped is not None and "uv" in found.field:
+            self._shaped.add(found, sample["landmarks_px"])
 
     def _compare(self, method: str, found: Field, sample: Mapping[str, np.ndarray]) -> None:
         collected, label = self._methods[method], sample["label"]
@@ -128,6 +145,8 @@ class FieldErrors:
         self._plain(gathered, "face pixels that are found", "percent", "found", 100.0)
         self._plain(gathered, "depth, mean absolute error of [0, 1]", "mean", "depth", 1.0)
         self._parts(gathered)
+        if self._shaped is not None:
+            self._shaped.close(gathered)
 
     def _images(self, gathered: Gathered, name: str, unit: str, what: str) -> None:
         by_method = {method: np.array(getattr(one, what)) for method, one in self._methods.items()}
@@ -172,6 +191,46 @@ class FieldErrors:
             gathered.results[name]["published"] = [dict(row) for row in published("parts", "iou")]
 
 
+class _ShapedLandmarks:
+    """Landmarks of shapes fitted to predicted fields; one that could not be fitted has none, and counts as a failure."""
+
+    def __init__(self, predictor: Predictor, fitter: FieldFitter, *, every: int) -> None:
+        self._predictor, self._fitter, self._every = predictor, fitter, every
+        self._n_seen = 0
+        self._rows: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"shape model": [], "morphable model": []}
+
+    def add(self, found: Prediction, landmarks_px: Float[np.ndarray, "68 d"]) -> None:
+        """One sample: (predicted, true) landmarks of every row that it is in."""
+        shapes = self._predictor.data.shapes
+        assert shapes is not None
+        self._rows["shape model"].append((shapes.closest(found.landmarks_px[:, :2]), landmarks_px[:, :2]))
+        if self._n_seen % self._every == 0:
+            assert found.field is not None
+            self._rows["morphable model"].append((self._fitted(found.field["uv"]), landmarks_px[:, :2]))
+        self._n_seen += 1
+
+    def _fitted(self, uv: Float[np.ndarray, "h w 2"]) -> Float[np.ndarray, "68 2"]:
+        fit = self._fitter.fit(np.nan_to_num(uv.astype(np.float64)), np.isfinite(uv).all(axis=-1), n_points=_FIT_POINTS)
+        if not fit.result.has_face:
+            return np.full((N_LANDMARKS, 2), np.nan)
+        model = self._fitter.model
+        marks = model.vertices(fit.coefficients)[np.asarray(model.landmark_vertices)]
+        return fit.camera.project(marks.astype(np.float64))[:, :2]
+
+    def close(self, gathered: Gathered) -> None:
+        """A row for each of the two, beside both baselines on the same crops."""
+        plain = measures_of("dense-fits", n_points=N_LANDMARKS, depth=False)[0]
+        for row, pairs in self._rows.items():
+            ours, true = (np.stack(points) for points in zip(*pairs, strict=True))
+            points = np.concatenate([true, np.full((*true.shape[:2], 1), np.nan)], axis=-1)
+            truth = Truth(points, np.isfinite(true).all(axis=-1))
+            mean = np.broadcast_to(self._predictor.data.mean_landmarks[None, :, :2], ours.shape)
+            posed = posed_means(self._predictor, truth, None, False)
+            methods = {OURS: ours, MEAN_SHAPE: mean} | ({} if posed is None else {TRUE_POSE: posed})
+            by_method = {method: plain.apply(points, truth) for method, points in methods.items()}
+            gathered.add(replace(plain, name=f"{plain.name}, field + {row}"), by_method, "")
+
+
 @dataclass(frozen=True, slots=True)
 class _MeanFace:
     """The model's mean face, drawn as a field: what a network that has learnt nothing would say."""
@@ -181,6 +240,7 @@ class _MeanFace:
     template: FieldTemplate
     size_px: int
     in_the_middle: Field
+    fitter: FieldFitter
 
     @classmethod
     def of(cls, predictor: Predictor, dataset: ShardedDataset) -> "_MeanFace | None":
@@ -197,7 +257,7 @@ class _MeanFace:
         if len(neutral) != len(template.uv):
             return None
         middle = _drawn(template, best_pose(data.mean_shape_mm, data.mean_landmarks).project(neutral), size[0])
-        return cls(neutral, data.mean_shape_mm, template, size[0], middle)
+        return cls(neutral, data.mean_shape_mm, template, size[0], middle, FieldFitter.of(model, template))
 
     def posed(self, landmarks_px: Float[np.ndarray, "68 3"]) -> Field:
         """The mean face under the true pose."""

@@ -107,8 +107,15 @@ def chebyshev_terms(rescaled: sp.csr_array, up: sp.csr_array, *, n_terms: int = 
     return joined
 
 
+def joined_features(features: list[Float[Tensor, "n v _"]]) -> Float[Tensor, "n v c"]:
+    """Features one after another, vertex by vertex in memory: what a matrix over vertices takes without a copy."""
+    return torch.cat([one.transpose(0, 1) for one in features], dim=-1).transpose(0, 1)
+
+
 class ChebyshevConvolution(nn.Module):
     """y = Σ_k T_k(L̂) x Θ_k + b with K terms, k = 0 … K − 1 (section III-C, equations 1 and 2).
+
+    Results lie in memory vertex by vertex (v n o), as sparse products make and take them, whatever lay where before.
 
     The paper's "order 3" sums three terms: ``weight`` is (3 in out). T_k = 2 L̂ T_{k−1} − T_{k−2}.
     """
@@ -129,18 +136,19 @@ class ChebyshevConvolution(nn.Module):
         for k in range(1, n_terms):
             next_term = on_vertices(rescaled, terms[-1], transposed=rescaled)
             terms.append(next_term if k == 1 else 2 * next_term - terms[-2])
-        return torch.cat(terms, dim=-1) @ self.weight.flatten(0, 1) + self.bias
+        return joined_features(terms).transpose(0, 1).matmul(self.weight.flatten(0, 1)).add(self.bias).transpose(0, 1)
 
     def _weighted_first(self, x: Float[Tensor, "n v i"], rescaled: MeshMatrix) -> Float[Tensor, "n v o"]:
         """Clenshaw's recurrence: b_k = x Θ_k + 2 L̂ b_{k+1} − b_{k+2}, and y = x Θ_0 + L̂ b_1 − b_2."""
-        n_terms = len(self.weight)
-        weighted = self._weighted(x).unbind(dim=-2)
-        later, last = torch.zeros_like(weighted[0]), torch.zeros_like(weighted[0])  # b_{k+1}, b_{k+2}
-        for k in range(n_terms - 1, 0, -1):
-            product = 2 * on_vertices(rescaled, later, transposed=rescaled) if k < n_terms - 1 else 0
-            later, last = weighted[k] + product - last, later
-        product = on_vertices(rescaled, later, transposed=rescaled) if n_terms > 1 else 0
-        return weighted[0] + product - last + self.bias
+        by_vertex = x.transpose(0, 1)
+        weighted = [(by_vertex @ one).transpose(0, 1) for one in self.weight]
+        later = weighted[-1]  # b_{k+1}
+        last: Tensor | None = None  # b_{k+2}
+        for k in range(len(weighted) - 2, -1, -1):
+            product = on_vertices(rescaled, later, transposed=rescaled)
+            y = torch.add(weighted[k], product, alpha=2 if k else 1)
+            later, last = y if last is None else y - last, later
+        return later + self.bias
 
     def enlarged(
         self, x: Float[Tensor, "n m i"], terms: MeshMatrix, transposed: MeshMatrix | None

@@ -21,6 +21,7 @@ from train.graph_layers import (
     ChebyshevConvolution,
     MeshMatrix,
     chebyshev_terms,
+    joined_features,
     on_vertices,
     rescaled_laplacian,
     sparse_tensor,
@@ -129,8 +130,9 @@ class DenseGraphBlock(nn.Module):
         """Features of every vertex; `rescaled` is L̂ of their level."""
         seen = [x]
         for layer, normalisation in zip(self.layers, self.normalisations, strict=True):
-            y = layer(torch.cat(seen, dim=-1), rescaled)
-            seen.append(functional.leaky_relu(normalisation(y.transpose(1, 2)).transpose(1, 2), SLOPE))
+            y = layer(joined_features(seen), rescaled).transpose(0, 1)  # vertex by vertex in memory
+            y = normalisation(y.flatten(0, 1)).unflatten(0, y.shape[:2])
+            seen.append(functional.leaky_relu(y, SLOPE, inplace=True).transpose(0, 1))
         return seen[-1]
 
 
@@ -140,8 +142,9 @@ class MeshRegressor(nn.Module):
     `hierarchy` has levels of 4ᵏ vertices, as many as the encoder has blocks: s = 4 · 2^levels, 256 for the paper's six.
     The output is `base`, the mean training face in crop pixels, plus a quarter of the picture's side times what the last
     layer gives (ours, so that outputs start near 0 and stay near 1). With `output` "affine" the last layer gives twelve numbers
-    a vertex, an affine map of the mean face about its middle, that starts near nothing (ours, for small nets): turning a whole
-    head is then the same at every vertex, where offsets have to paint the face anew.
+    a vertex from twice as many features as it has for offsets, an affine map of the mean face about its middle, that starts
+    near nothing (ours, for small nets): turning a whole head is then the same at every vertex, where offsets have to paint
+    the face anew.
     """
 
     def __init__(
@@ -153,9 +156,10 @@ class MeshRegressor(nn.Module):
         embedding: int = 256,
         aggregation: Aggregation = "full",
         output: Output = "offset",
+        shortcut: bool = False,
         chosen: Int[np.ndarray, " m"] | None = None,
     ) -> None:
-        """`chosen`: the vertices that carry the loss; none: all."""
+        """`chosen`: the vertices that carry the loss; none: all. `shortcut`: see :class:`~train.mesh_gcn.MeshGcnConfig`."""
         super().__init__()
         sizes = [len(mesh.vertices) for mesh in hierarchy.meshes]
         self.sides = [int(np.sqrt(size)) for size in sizes[1:]]  # finest level first
@@ -199,12 +203,25 @@ class MeshRegressor(nn.Module):
             DenseGraphBlock(channels + (0 if aggregation == "none" else width), channels) for width in reversed(widths)
         )
         self.output = output
-        before_last = ChebyshevConvolution(channels, channels // 4)
-        final = ChebyshevConvolution(channels // 4, 3 if output == "offset" else 12)
+        last_channels = channels // 4 if output == "offset" else channels // 2
+        before_last = ChebyshevConvolution(channels, last_channels)
+        final = ChebyshevConvolution(last_channels, 3 if output == "offset" else 12)
         if output == "affine":
             with torch.no_grad():
                 final.weight.mul_(_SMALL)
         self.last = nn.ModuleList([before_last, final])
+        self.shortcut: nn.Linear | None = None
+        if shortcut:
+            whole = hierarchy.up[0]
+            for up in hierarchy.up[1:n_levels]:
+                whole = sp.csr_array(whole @ up)
+            whole.sort_indices()
+            rows = {"whole": whole} | ({} if chosen is None else {"whole_chosen": whole[chosen]})
+            for name, matrix in rows.items():
+                self.register_buffer(f"up_{name}", sparse_tensor(matrix), persistent=False)
+                self.register_buffer(f"down_{name}", sparse_tensor(sp.csr_array(matrix.T)), persistent=False)
+            self.shortcut = nn.Linear(embedding, 16 * (3 if output == "offset" else 12))
+            nn.init.normal_(self.shortcut.weight, std=_SMALL * embedding**-0.5)
 
     def forward(self, images: Float[Tensor, "n 3 s s"], *, of_loss: bool = False) -> Float[Tensor, "n v 3"]:
         """Vertices in crop pixels, all or those `of_loss`; raises ValueError for pictures of another size."""
@@ -215,12 +232,13 @@ class MeshRegressor(nn.Module):
         for block in self.encoder:
             x = block(x)
             maps.append(x)
-        features = self.start(self.embedding(x)).unflatten(1, (16, -1))
+        embedded = self.embedding(x)
+        features = self.start(embedded).unflatten(1, (16, -1))
         aggregated = self.aggregation(maps)
         coarsest = len(self.sides)
         for level in range(coarsest, 0, -1):  # 16 vertices up to the finest level
             if aggregated:  # pixel k of the map, row by row, goes with vertex k
-                features = torch.cat([features, aggregated[level - 1].flatten(2).transpose(1, 2)], dim=-1)
+                features = joined_features([features, aggregated[level - 1].flatten(2).transpose(1, 2)])
             features = self.blocks[coarsest - level](features, self.get_buffer(f"laplacian_{level}"))
             if level > 1:
                 up, down = self.get_buffer(f"up_{level - 1}"), self.get_buffer(f"down_{level - 1}")
@@ -231,10 +249,14 @@ class MeshRegressor(nn.Module):
         final = self.last[1]
         assert isinstance(final, ChebyshevConvolution)
         offsets = final.enlarged(features, self.get_buffer(f"up_{which}"), self.get_buffer(f"down_{which}"))
+        if self.shortcut is not None:
+            coarse, rows = self.shortcut(embedded).unflatten(1, (16, -1)), "whole" if chosen is None else "whole_chosen"
+            up, down = self.get_buffer(f"up_{rows}"), self.get_buffer(f"down_{rows}")
+            offsets = offsets + on_vertices(up, coarse, transposed=down)
         if self.output == "affine":
             place = (base - self.base.mean(dim=0)) / (self.size_px / 4)
-            rows = offsets.unflatten(-1, (3, 4))
-            offsets = (rows[..., :3] * place[:, None]).sum(dim=-1) + rows[..., 3]
+            maps_of_mean = offsets.unflatten(-1, (3, 4))
+            offsets = (maps_of_mean[..., :3] * place[:, None]).sum(dim=-1) + maps_of_mean[..., 3]
         return base + self.size_px / 4 * offsets
 
 

@@ -19,6 +19,10 @@ MEAN_MAPS = 256
 """Samples that the mean training map is taken from, spread evenly over the data set."""
 
 Output = Literal["sigmoid", "affine"]
+LossName = Literal["squares", "distances"]
+
+NEAR = 5e-3
+"""In units of code (1 px of crops of 128): distances far below it count as squares, far above it as distances."""
 
 PAPER_RATIO = (16.0, 4.0, 3.0, 0.0)
 """Weights of the 68 landmarks, of eyes, nose and mouth, of the rest of the face, and of the neck (section 3.2)."""
@@ -30,6 +34,27 @@ class PRNetConfig(SystemConfig, frozen=True, extra="forbid"):
     width: int = Field(16, ge=4, description="Channels of the first layer.")
     resolution: int = Field(
         256, ge=32, multiple_of=32, description="Side that the network works at; crops are brought to it by area."
+    )
+    reduction: Literal[1, 2, 4] = Field(
+        1,
+        description="The picture's side to that of the decoder's map, whose last doublings are left out; the loss is taken on "
+        "that map, and predictions are enlarged.",
+    )
+    loss: LossName = Field(
+        "squares",
+        description="What of each texel's distance is weighted and averaged; equation 1 can be read in both ways.",
+    )
+    shortcut: int = Field(
+        0,
+        ge=0,
+        description="Hidden units of two dense layers from the encoder's end to a map of 4 × 4 texels, which is enlarged and "
+        "added to the decoder's; 0: no such layers, as in the paper.",
+    )
+    depth_offset: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="The share of a sample's mean error in z that counts: no picture tells where z is 0.",
     )
     weights: tuple[float, float, float, float] = Field(
         PAPER_RATIO, description="Loss weights of landmarks : eyes, nose and mouth : rest of the face : neck."
@@ -54,14 +79,26 @@ def paper() -> PRNetConfig:
 
 
 def tiny() -> PRNetConfig:
-    """Learns on a CPU in minutes: a quarter of the side, half the width, the mean map moved by affine maps, a higher rate.
+    """Learns on a CPU in minutes: a quarter of the side, half the width, a map of half the picture's side, a higher rate.
 
-    The rate falls late and linearly: at 5e-3, or when it falls early, the net stays at the mean map (measured).
+    The mean map is moved by affine maps, whose coarse part comes straight from the encoder: without that, rates that the
+    encoder learns quickly at leave the net at the mean map (measured).
     """
-    optimiser = OptimiserConfig(learning_rate=2e-3, decay="polynomial", decay_factor=1.0)
-    phase = PhaseConfig(name="train", steps=4000, optimiser=optimiser)
-    small = {"width": 8, "resolution": 64, "momentum": 0.05, "initialisation": "smooth", "output": "affine"}
-    return PRNetConfig.model_validate({"batch_size": 16, "phases": (phase,), **small})
+    optimiser = OptimiserConfig(learning_rate=3e-3, decay="polynomial", decay_factor=1.0, warm_up_steps=100)
+    return PRNetConfig(
+        batch_size=32,
+        validation_samples=500,
+        width=8,
+        resolution=64,
+        reduction=2,
+        momentum=0.05,
+        initialisation="smooth",
+        output="affine",
+        shortcut=256,
+        loss="distances",
+        depth_offset=0.1,
+        phases=(PhaseConfig(name="train", steps=3900, optimiser=optimiser),),
+    )
 
 
 PRESETS = {"paper": paper, "tiny": tiny}
@@ -71,6 +108,8 @@ class PRNet(System):
     """Network, weight mask and the way from a map to landmarks, all of one atlas."""
 
     name: Literal["prnet"] = "prnet"
+    config_type = PRNetConfig
+    presets = PRESETS
     config: PRNetConfig
     network: PositionMapNetwork
     targets = ("image", "position_map", "landmarks_px")
@@ -84,9 +123,10 @@ class PRNet(System):
             config.width,
             momentum=config.momentum,
             initialisation=config.initialisation,
-            mean_codes=self._texels(self._encoded(self.tables["mean_map"][None]))[0]
-            if config.output == "affine"
-            else None,
+            mean_codes=self._encoded(self.tables["mean_map"]) if config.output == "affine" else None,
+            resolution=config.resolution,
+            reduction=config.reduction,
+            shortcut=config.shortcut,
         )
 
     @classmethod
@@ -123,19 +163,24 @@ class PRNet(System):
         }
 
     def losses(self, prepared: Batch, phase: PhaseConfig) -> dict[str, Tensor]:
-        """Equation 1 as a mean of squares over the texels with weight, in units of code; the log has pixels too."""
-        squared = (self.network(prepared["images"]) - prepared["codes"]).square().sum(dim=1)
-        weights = prepared["weights"]
+        """Equation 1 as a mean over the texels with weight, in units of code; the log has pixels too."""
+        differences, weights = self.network(prepared["images"]) - prepared["codes"], prepared["weights"]
+        if self.config.depth_offset < 1:
+            offset = (differences[:, 2] * weights).sum(dim=(1, 2), keepdim=True) / weights.sum()
+            depth = differences[:, 2] - (1 - self.config.depth_offset) * offset
+            differences = torch.cat([differences[:, :2], depth[:, None]], dim=1)
+        squared = differences.square().sum(dim=1)
         unit = self.size_px * (1 + 2 * self.config.margin)
         face = weights > 0
         with torch.no_grad():
             distance = squared[:, face].sqrt().mean() * unit
-        return {"loss": (squared * weights).sum(dim=(1, 2)).mean() / weights.sum(), "distance_px": distance}
+        errors = squared if self.config.loss == "squares" else (squared + NEAR**2).sqrt() - NEAR
+        return {"loss": (errors * weights).sum(dim=(1, 2)).mean() / weights.sum(), "distance_px": distance}
 
     def predict_maps(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 s s"]:
         """Position maps in pixels of the crops, of the data set's size; uncovered texels hold what the network says."""
         unit, margin = self.size_px * (1 + 2 * self.config.margin), self.size_px * self.config.margin
-        codes = self.network(self._pictures(images))
+        codes = self.network(self._pictures(images), side=self.size_px)
         return functional.interpolate(codes, size=self.size_px, mode="bilinear", align_corners=True) * unit - margin
 
     def predict_landmarks(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 68 3"]:
@@ -146,7 +191,12 @@ class PRNet(System):
         )
         return torch.einsum("pk,ncpk->npc", weights.to(maps.dtype), maps[:, :, rows.long(), columns.long()])
 
-    def _encoded(self, maps: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 s s"]:
+    @property
+    def _side(self) -> int:
+        """Of the decoder's map."""
+        return self.config.resolution // self.config.reduction
+
+    def _encoded(self, maps: Float[Tensor, "*n 3 s s"]) -> Float[Tensor, "*n 3 s s"]:
         margin = self.config.margin
         return (maps / self.size_px + margin) / (1 + 2 * margin)
 
@@ -155,7 +205,7 @@ class PRNet(System):
 
     def _texels(self, maps: Float[Tensor, "n c s s"]) -> Float[Tensor, "n c r r"]:
         """Texel k lies at u = k/(S − 1): corners stay corners at every resolution."""
-        size = self.config.resolution
+        size = self._side
         if maps.shape[-1] == size:
             return maps
         return functional.interpolate(maps, size=(size, size), mode="bilinear", align_corners=True)
@@ -165,7 +215,7 @@ class PRNet(System):
         mask = self.tables["weight_mask"].to(device)
         ratio = mask.new_tensor(self.config.weights)
         weights = ratio[torch.stack([mask == w for w in PAPER_RATIO]).float().argmax(dim=0)]
-        size = self.config.resolution
+        size = self._side
         if weights.shape[-1] == size:
             return weights
         return functional.adaptive_max_pool2d(weights[None], size)[0]

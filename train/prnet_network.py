@@ -4,6 +4,7 @@ All kernels are 4×4 (1×1 inside the residual blocks) and padded as TensorFlow'
 kernel of stride 1. No layer has a bias; every one has batch normalisation, the last (sigmoid) too.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,6 +17,7 @@ Initialisation = Literal["uniform", "smooth"]
 KERNEL = 4
 BATCH_NORM_EPS = 1e-3
 _SMALL = 0.05
+SHORTCUT_SIDE = 4
 PAPER_MOMENTUM = 1e-3
 """TensorFlow's decay of 0.999; short trainings need a larger one, or their statistics stay what they were at the start."""
 
@@ -74,15 +76,21 @@ class AffineOfMean(nn.Module):
     Turning a whole head is then one and the same twelve numbers everywhere, where a sigmoid's layers have to paint the face anew.
     """
 
-    def __init__(self, mean: Float[Tensor, "3 s s"]) -> None:
+    def __init__(self, mean: Float[Tensor, "3 z z"], side: int) -> None:
+        """`side` is that of the decoder's maps; maps may also be enlarged to the mean's own side z before they come here."""
         super().__init__()
+        self.whole: Tensor
         self.mean: Tensor
-        self.register_buffer("mean", mean.float(), persistent=False)
+        size = (side, side)
+        smaller = functional.interpolate(mean[None].float(), size=size, mode="bilinear", align_corners=True)[0]
+        self.register_buffer("whole", mean.float(), persistent=False)
+        self.register_buffer("mean", mean.float() if mean.shape[-1] == side else smaller, persistent=False)
 
     def forward(self, x: Float[Tensor, "n 12 s s"]) -> Float[Tensor, "n 3 s s"]:
         """Codes; channels 4c … 4c + 3 are what is added to axis c: by x, y and z from the middle, and anyway."""
+        mean = self.mean if x.shape[-1] == self.mean.shape[-1] else self.whole
         rows = x.unflatten(1, (3, 4))
-        return self.mean + (rows[:, :, :3] * (self.mean - 0.5)).sum(dim=2) + rows[:, :, 3]
+        return mean + (rows[:, :, :3] * (mean - 0.5)).sum(dim=2) + rows[:, :, 3]
 
 
 class PositionMapNetwork(nn.Module):
@@ -98,11 +106,17 @@ class PositionMapNetwork(nn.Module):
         *,
         momentum: float = PAPER_MOMENTUM,
         initialisation: Initialisation = "uniform",
-        mean_codes: Float[Tensor, "3 s s"] | None = None,
+        mean_codes: Float[Tensor, "3 z z"] | None = None,
+        resolution: int = 256,
+        reduction: int = 1,
+        shortcut: int = 0,
     ) -> None:
         """`initialisation` "uniform" is Glorot's, TensorFlow's own; "smooth": see :func:`start_smooth`.
 
         With `mean_codes` the last three layers have twelve channels in place of three, and :class:`AffineOfMean` ends it.
+        With `reduction` 2 or 4 one or two doublings of the side are left out, the last ones: their strides are 1. With
+        `shortcut` the encoder's end also goes through two dense layers, so many units wide, to a map of 4 × 4 texels,
+        which is enlarged and added before the end (ours). Either needs to know the pictures' side, `resolution`.
         """
         super().__init__()
         layers: list[nn.Module] = [Convolution(3, width, KERNEL)]
@@ -114,8 +128,10 @@ class PositionMapNetwork(nn.Module):
 
         layers = []
         # (factor of the width, strides) of each size on the way back
-        for factor, strides in ((32, (1,)), (16, (2, 1, 1)), (8, (2, 1, 1)), (4, (2, 1, 1)), (2, (2, 1)), (1, (2, 1))):
-            for stride in strides:
+        sizes = [(32, (1,)), (16, (2, 1, 1)), (8, (2, 1, 1)), (4, (2, 1, 1)), (2, (2, 1)), (1, (2, 1))]
+        n_left_out = reduction.bit_length() - 1
+        for i, (factor, strides) in enumerate(sizes):
+            for stride in strides if i < len(sizes) - n_left_out else (1,) * len(strides):
                 layers += [Deconvolution(channels, factor * width, stride), nn.ReLU(inplace=True)]
                 channels = factor * width
         last = 3 if mean_codes is None else 12
@@ -125,7 +141,7 @@ class PositionMapNetwork(nn.Module):
             Deconvolution(last, last),
             nn.ReLU(inplace=True),
         ]
-        end = nn.Sigmoid() if mean_codes is None else AffineOfMean(mean_codes)
+        end = nn.Sigmoid() if mean_codes is None else AffineOfMean(mean_codes, resolution // reduction)
         final = Deconvolution(last, last)
         self.decoder = nn.Sequential(*layers, final, end)
         for module in self.modules():
@@ -133,16 +149,35 @@ class PositionMapNetwork(nn.Module):
                 module.momentum = momentum
             elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.xavier_uniform_(module.weight)
+        self.shortcut: nn.Module | None = None
+        if shortcut:
+            grid = (last, SHORTCUT_SIDE, SHORTCUT_SIDE)
+            before = nn.Linear(32 * width * (resolution // 32) ** 2, shortcut)
+            dense = nn.Linear(shortcut, math.prod(grid))
+            nn.init.normal_(dense.weight, std=_SMALL * shortcut**-0.5)
+            self.shortcut = nn.Sequential(nn.Flatten(), before, nn.ReLU(), dense, nn.Unflatten(1, grid))
         if initialisation == "smooth":
             start_smooth([layer for layer in self.decoder if isinstance(layer, Deconvolution)])
         if mean_codes is not None:
             nn.init.constant_(final.normalisation.weight, _SMALL)
 
-    def forward(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 s s"]:
-        """Codes of the position maps; raises ValueError for sides that cannot be halved five times."""
+    def forward(self, images: Float[Tensor, "n 3 s s"], *, side: int | None = None) -> Float[Tensor, "n 3 r r"]:
+        """Codes of the position maps, r = s / reduction; an affine end's maps are enlarged to the mean map's own `side` first.
+
+        Raises ValueError for pictures whose sides cannot be halved five times.
+        """
         if images.shape[-1] % 32:
             raise ValueError(f"pictures of {images.shape[-1]} px cannot be halved five times; take a multiple of 32")
-        return self.decoder(self.encoder(images))
+        *layers, end = self.decoder
+        x = bottleneck = self.encoder(images)
+        for layer in layers:
+            x = layer(x)
+        if self.shortcut is not None:
+            coarse = self.shortcut(bottleneck)
+            x = x + functional.interpolate(coarse, size=x.shape[-2:], mode="bilinear", align_corners=True)
+        if side is not None and isinstance(end, AffineOfMean) and x.shape[-1] != side:
+            x = functional.interpolate(x, size=(side, side), mode="bilinear", align_corners=True)
+        return end(x)
 
 
 _SHARP, _BILINEAR = (0.0, 1.0, 0.0, 0.0), (0.25, 0.75, 0.75, 0.25)
@@ -155,8 +190,8 @@ def start_smooth(layers: Sequence[Deconvolution]) -> None:
     """Let the decoder begin as an enlargement: orthogonal mixtures of channels, bilinear where a layer doubles the side.
 
     Ours. Seventeen random kernels in a row make noise from texel to texel: of the first map's variance one part in ten lies
-    in squares of 8 texels, here six. A small net lowers the loss fastest by turning that noise down, and stays flat. The two
-    layers of three channels before the last begin as they are, and far enough above 0 that their ReLU cuts nothing off.
+    in squares of 8 texels, here six. A small net lowers the loss fastest by turning that noise down, and stays flat. All layers
+    but the last begin so far above 0 that their ReLU cuts little off; the last two hand their channels on as they are.
     """
     for layer in layers:
         weight = layer.deconvolution.weight
@@ -166,5 +201,5 @@ def start_smooth(layers: Sequence[Deconvolution]) -> None:
     for layer in layers[-2:]:
         layer.deconvolution.weight.zero_()
         layer.deconvolution.weight[:, :, 1, 1] = torch.eye(len(layer.deconvolution.weight))
-    for layer in layers[-3:-1]:
+    for layer in layers[:-1]:
         layer.normalisation.bias.fill_(_OPEN)

@@ -18,6 +18,12 @@ from train.metrics import best_similarity
 
 KEPT_VARIANCE = 0.98
 _ALIGNMENTS = 5
+_ROBUST_STEPS = 15
+_FAR_OFF = 3.0  # standard deviations at which the pull of a point has fallen to a quarter
+_LEAST_ERROR = 1e-4  # of the shape's size
+_RAYLEIGH_MEDIAN = float(
+    np.sqrt(2 * np.log(2))
+)  # of a distance in the plane, in standard deviations of each coordinate
 _POSE_STEPS = 100
 _Y_DOWN = np.array([1.0, -1.0, 1.0])
 
@@ -51,15 +57,29 @@ class ShapeModel:
         return cls(mean, basis, np.sqrt(variance[:n_kept]))
 
     def closest(self, points: Float[np.ndarray, "p 2"], *, limit: float = 3.0) -> Float[np.ndarray, "p 2"]:
-        """The model's shape nearest to `points`, each coefficient within `limit` standard deviations; NaN stays NaN."""
+        """The model's most probable shape behind `points`, each coefficient within `limit` standard deviations; NaN stays NaN.
+
+        Points are off by normal errors of a spread that is estimated from them (the median), and those of more than three of
+        it have hardly a say (Geman-McClure): what a picture does not show, a field puts anywhere. The paper does not say how
+        it reconstructs.
+        """
         if not np.isfinite(points).all():
             return np.full(points.shape, np.nan)
-        scale, rotation, translation = best_similarity(points, self.mean)
-        aligned = scale * points @ rotation.T + translation
-        found = np.einsum("pck,pc->k", self.basis, aligned - self.mean)
-        kept = np.clip(found, -limit * self.stddevs, limit * self.stddevs)
-        shape = self.mean + self.basis @ kept
-        return (shape - translation) @ rotation / scale
+        coefficients, weights = np.zeros(len(self.stddevs)), np.ones(len(points))
+        for _ in range(_ROBUST_STEPS):
+            linear, shift = _weighted_similarity(self.mean + self.basis @ coefficients, points, weights)
+            modes = np.einsum("xy,pyk->pxk", linear, self.basis)
+            left = points - (self.mean @ linear.T + shift)
+            distances = np.linalg.norm(left - modes @ coefficients, axis=1)
+            least = _LEAST_ERROR * float(np.linalg.norm(linear)) + np.finfo(np.float64).tiny ** 0.25
+            sigma = max(float(np.median(distances)) / _RAYLEIGH_MEDIAN, least)
+            weights = (1 + (distances / (_FAR_OFF * sigma)) ** 2) ** -2
+            normal = np.einsum("p,pxk,pxl->kl", weights, modes, modes) + np.diag((sigma / self.stddevs) ** 2)
+            coefficients = np.linalg.solve(normal, np.einsum("p,pxk,px->k", weights, modes, left))
+            coefficients = np.clip(coefficients, -limit * self.stddevs, limit * self.stddevs)
+        shape = self.mean + self.basis @ coefficients
+        linear, shift = _weighted_similarity(shape, points, weights)
+        return shape @ linear.T + shift
 
     def state(self) -> dict[str, Any]:
         """Tensors for a checkpoint."""
@@ -69,6 +89,20 @@ class ShapeModel:
     def of_state(cls, state: Mapping[str, Any]) -> "ShapeModel":
         """What :meth:`state` gave."""
         return cls(*(state[name].numpy() for name in ("mean", "basis", "stddevs")))
+
+
+def _weighted_similarity(
+    source: Float[np.ndarray, "p 2"], target: Float[np.ndarray, "p 2"], weights: Float[np.ndarray, " p"]
+) -> tuple[Float[np.ndarray, "2 2"], Float[np.ndarray, "2"]]:
+    """The scaled rotation and the shift that bring `source` nearest to `target`, never mirrored."""
+    share = weights / weights.sum()
+    from_middle, to_middle = share @ source, share @ target
+    p, q = source - from_middle, target - to_middle
+    spread = share @ (p**2).sum(axis=1)
+    real = share @ (p * q).sum(axis=1) / spread
+    imaginary = share @ (p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]) / spread
+    linear = np.array([[real, -imaginary], [imaginary, real]])
+    return linear, to_middle - linear @ from_middle
 
 
 def _unit(shape: np.ndarray) -> np.ndarray:

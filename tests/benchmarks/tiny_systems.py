@@ -1,6 +1,6 @@
 """Every system's tiny preset from nothing: people drawn, built, learnt from, measured on other people. Not collected by pytest.
 
-    python tests/benchmarks/tiny_systems.py OUT [--system dan --system fan3d …] [--people 150] [--views 8] [--threads 2]
+    python tests/benchmarks/tiny_systems.py OUT [--system dan --system fan3d …] [--people 1200] [--views 8] [--threads 2]
 
 Each step is a command of `facefoundry`, printed as it is run: `people` (seed 3, a tenth of them kept for validation), `build`
 of both parts with position maps, fields and parts at 128 px, `train --preset tiny` with :data:`TRAINING`, `evaluate` on the
@@ -24,8 +24,11 @@ import skimage.data
 
 SYSTEMS = ("dan", "densereg", "fan3d", "mesh_gcn", "prnet")
 TRAINING = {
-    "mesh_gcn": ("--augment", "slight", "--set", "ema_decay=0.998"),
-    "prnet": ("--augment", "none", "--set", "ema_decay=0.998"),
+    "dan": ("--augment", "none", "--set", "validate_every=250"),
+    "densereg": ("--augment", "none", "--set", "precision=bf16", "--set", "validate_every=500"),
+    "fan3d": ("--augment", "none", "--set", "precision=bf16", "--set", "validate_every=500"),
+    "mesh_gcn": ("--augment", "none", "--set", "ema_decay=0.998", "--set", "validate_every=400"),
+    "prnet": ("--augment", "none", "--set", "ema_decay=0.998", "--set", "validate_every=400"),
 }
 """What is said to a training beside its preset; where nothing stands, ``--augment none``."""
 
@@ -107,7 +110,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", help="folder for everything that is made")
     parser.add_argument("--system", action="append", choices=SYSTEMS, help="these alone")
-    parser.add_argument("--people", type=int, default=150)
+    parser.add_argument("--people", type=int, default=1200)
     parser.add_argument("--views", type=int, default=8, help="pictures of each person with each of two expressions")
     parser.add_argument("--threads", type=int, default=2, help="of a training")
     return parser.parse_args()

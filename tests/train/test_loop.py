@@ -297,7 +297,7 @@ def test_weights_alone_are_no_checkpoint(tmp_path):
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):
     save_checkpoint(tmp_path / LAST, {"system": "dan", "step": 1})
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(Exception, match="pickle|local object"):
         save_checkpoint(tmp_path / LAST, {"system": "dan", "step": lambda: 2})
     assert load_checkpoint(tmp_path / LAST)["step"] == 1
     assert [path.name for path in tmp_path.iterdir()] == [LAST]

@@ -174,6 +174,10 @@ def test_weights_of_another_network_and_files_without_weights_are_refused(tmp_pa
 def test_networks_keep_the_sizes_that_they_promise():
     images = torch.rand(2, 3, 64, 64)
     assert PositionMapNetwork(4)(images).shape == (2, 3, 64, 64)
+    for reduction, side in ((2, 32), (4, 16)):
+        smaller = PositionMapNetwork(4, reduction=reduction)
+        assert smaller(images).shape == (2, 3, side, side)
+        assert n_parameters(smaller) == n_parameters(PositionMapNetwork(4)), "only strides change"
     dense = DenseNetwork(quantised_heads(4, depth_channels=1), blocks=(1, 1, 1, 1), width=8)(torch.rand(2, 3, 57, 65))
     assert {name: tuple(m.shape) for name, m in dense.items()} == {
         "u_class": (2, 5, 57, 65),

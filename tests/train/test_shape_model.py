@@ -53,6 +53,23 @@ def test_a_shape_of_the_training_set_is_its_own_nearest_and_noise_is_taken_off()
     assert np.isnan(model.closest(np.full((68, 2), np.nan))).all()
 
 
+def test_points_that_lie_anywhere_have_hardly_a_say_in_the_closest_shape():
+    """A sixth of them, as the far side of a jaw in a field."""
+    rng = np.random.default_rng(0)
+    mean, modes = rng.normal(0, 1, (68, 2)), rng.normal(0, 0.05, (3, 68, 2))
+    shapes = mean + np.einsum("nk,kpc->npc", rng.normal(0, 1, (200, 3)), modes)
+    model = ShapeModel.of(shapes)
+    for shape in 40 * shapes[:10] + (100, 50):
+        wrong = shape + rng.normal(0, 0.5, shape.shape)
+        plain = model.closest(wrong)
+        wrong[:11] += rng.normal(0, 40, 2)
+        found = model.closest(wrong)
+        assert np.linalg.norm(found - plain, axis=1).mean() < 0.5
+        assert np.linalg.norm(found - shape, axis=1).mean() < 0.5
+    one_spot = np.full((68, 2), 7.0)
+    np.testing.assert_allclose(model.closest(one_spot), one_spot, atol=1e-6)
+
+
 def test_a_shape_model_survives_its_checkpoint():
     model = ShapeModel.of(np.random.default_rng(0).normal(0, 1, (30, 68, 2)))
     again = ShapeModel.of_state(model.state())

@@ -12,8 +12,8 @@ from train.loader import make_loader
 from train.loop import OWN, RunConfig, validation_errors
 from train.mesh_gcn_network import mesh_loss
 from train.prnet_network import Deconvolution, PositionMapNetwork
-from train.restore import SYSTEMS
 from train.system import OptimiserConfig, PhaseConfig
+from train.systems import SYSTEMS, system_class
 
 EIGHT = range(8)
 
@@ -66,9 +66,11 @@ def prepared_of(system, dataset):
 
 
 def test_tiny_prnet_learns_eight_samples_by_heart(dataset):
-    system = prnet.PRNet.for_dataset(prnet.tiny().model_copy(update={"resolution": 32}), dataset)
+    """By the paper's squares. By distances 1.2 % of the first loss, which is that share of the distance, are left after 300."""
+    config = prnet.tiny().model_copy(update={"resolution": 32, "loss": "squares"})
+    system = prnet.PRNet.for_dataset(config, dataset)
     prepared = prepared_of(system, dataset)
-    assert learnt_by_heart(system, system.config.phases[0], prepared, rate=7e-3, steps=200) < 0.01
+    assert learnt_by_heart(system, system.config.phases[0], prepared, rate=3e-3, steps=150) < 0.01
 
 
 def test_tiny_dan_learns_eight_samples_by_heart_in_each_stage(dataset):
@@ -97,7 +99,8 @@ def test_tiny_fan3d_learns_eight_samples_by_heart_in_each_phase(dataset):
 
 @pytest.mark.parametrize("kind", ["quantised", "plain", "parts"])
 def test_tiny_densereg_learns_eight_samples_by_heart(dataset, kind):
-    system = densereg.DenseReg.for_dataset(densereg.tiny(kind=kind, resolution=65), dataset)
+    """Five bins: at 65 px a tenth of a face is narrower than the features' stride of 8 px."""
+    system = densereg.DenseReg.for_dataset(densereg.tiny(kind=kind, resolution=65, n_bins=5), dataset)
     steps = 300 if kind == "quantised" else 40
     bound = 0.01 if kind == "quantised" else 0.15  # the baselines are only shown to learn
     prepared = prepared_of(system, dataset)
@@ -105,24 +108,22 @@ def test_tiny_densereg_learns_eight_samples_by_heart(dataset, kind):
 
 
 def test_tiny_mesh_gcn_learns_eight_samples_by_heart(dataset, whole_mesh):
-    """On a mesh of 300 vertices of the same faces, and by squares: the paper's loss is nearly linear in the distance.
-
-    With the paper's loss, 300 steps left 2.4 % and more of the first one, which is that share of the distance.
-    """
+    """With the paper's own loss, on 100 vertices of the same faces: a hundredth of it is a hundredth of the distance."""
     truth = prepared_of(whole_mesh, dataset)["vertices"] / whole_mesh._scale
     state = whole_mesh.state()
-    coarse = build_hierarchy(Mesh(state["vertices"].numpy(), state["triangles"].numpy()), levels=(300,))
+    coarse = build_hierarchy(Mesh(state["vertices"].numpy(), state["triangles"].numpy()), levels=(100,))
     kept = torch.from_numpy(coarse.kept[1].astype(np.int64))
     state = state | {
         "vertices": torch.from_numpy(coarse.meshes[1].vertices),
         "triangles": torch.from_numpy(coarse.meshes[1].triangles),
         "mean_face": state["mean_face"][kept],
     }
-    config = mesh_gcn.tiny().model_copy(update={"levels": PAPER_LEVELS[:3], "loss": "l2", "loss_vertices": None})
+    config = mesh_gcn.tiny().model_copy(update={"levels": PAPER_LEVELS[:2], "loss_vertices": None})
     system = mesh_gcn.MeshGcn.from_state(config, state)
     images = system._pictures(batch_of(dataset, system)["image"])
     prepared = {"images": images, "vertices": truth[:, kept] * system._scale}
-    assert learnt_by_heart(system, config.phases[0], prepared, rate=3e-3, steps=200) < 0.01
+    assert config.loss == "ours"
+    assert learnt_by_heart(system, config.phases[0], prepared, rate=1.5e-3, steps=450) < 0.01
 
 
 # ------------------------------------------------------------------------------------------ starts, losses, schedules
@@ -151,7 +152,8 @@ def test_prnets_smooth_start_changes_weights_alone():
 
 
 def test_prnets_weights_are_those_of_the_data_sets_mask_and_nothing_counts_outside_the_atlas(dataset):
-    system = prnet.PRNet.for_dataset(prnet.tiny().model_copy(update={"resolution": 128}), dataset)
+    as_in_the_paper = {"resolution": 128, "reduction": 1, "loss": "squares", "depth_offset": 1.0}
+    system = prnet.PRNet.for_dataset(prnet.tiny().model_copy(update=as_in_the_paper), dataset)
     prepared = prepared_of(system, dataset)
     mask = torch.from_numpy(dataset.table("weight_mask").copy())
     covered = torch.from_numpy(dataset.table("atlas_covered").copy()) > 0
@@ -173,7 +175,7 @@ def test_affine_outputs_turn_a_head_by_the_same_twelve_numbers_everywhere(kind, 
     if kind == "map":
         system = prnet.PRNet.for_dataset(prnet.tiny(), dataset)
         end = system.network.decoder[-1]
-        side = system.config.resolution
+        side = system.config.resolution // 2
         found = end(numbers[None, :, None, None].expand(1, 12, side, side))[0].flatten(1).T
         mean, middle, unit = end.mean.flatten(1).T, torch.full((3,), 0.5), 1.0
         codes = system._texels(system._encoded(system.tables["mean_map"][None]))[0]
@@ -181,16 +183,87 @@ def test_affine_outputs_turn_a_head_by_the_same_twelve_numbers_everywhere(kind, 
     else:
         network = whole_mesh.network
         last = network.last[1]
-        before = {name: value.clone() for name, value in last.state_dict().items()}
+        before = {name: value.clone() for name, value in network.state_dict().items()}
         with torch.no_grad():
-            last.weight.zero_()
+            for parameter in (last.weight, network.shortcut.weight, network.shortcut.bias):
+                parameter.zero_()
             last.bias.copy_(numbers)
             network.eval()
             found = network(torch.zeros(1, 3, network.size_px, network.size_px))[0]
-            last.load_state_dict(before)
+        network.load_state_dict(before)
         mean, middle, unit = network.base, network.base.mean(dim=0), network.size_px / 4
     expected = mean + (mean - middle) @ turn.T + unit * shift
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["map", "mesh"])
+def test_what_the_shortcuts_say_everywhere_is_said_of_every_texel_and_vertex(kind, dataset, whole_mesh):
+    """Of maps of the data set's size too, though the decoder's are smaller: the mean map is not blurred."""
+    numbers = 0.1 * torch.randn(12)
+    if kind == "map":
+        system = prnet.PRNet.for_dataset(prnet.tiny(), dataset)
+        network, silent = system.network, system.network.decoder[-2].normalisation
+        dense, repeated = network.shortcut[-2], numbers.repeat_interleave(16)
+    else:
+        system = whole_mesh
+        network, silent = system.network, system.network.last[1]
+        dense, repeated = network.shortcut, numbers.repeat(16)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with torch.no_grad():
+        for parameter in (silent.weight, silent.bias, dense.weight):
+            parameter.zero_()
+        dense.bias.copy_(repeated)
+        network.eval()
+        images = torch.rand(1, 3, 128, 128)
+        if kind == "map":
+            unit, margin = 128 * 1.5, 128 * 0.25
+            found = ((system.predict_maps(images)[0] + margin) / unit).flatten(1).T
+            mean = system._encoded(system.tables["mean_map"]).flatten(1).T
+            middle, size = torch.full((3,), 0.5), 1.0
+        else:
+            found, mean = network(system._pictures(images))[0], network.base
+            middle, size = mean.mean(dim=0), network.size_px / 4
+    network.load_state_dict(before)
+    rows = numbers.view(3, 4)
+    expected = mean + (mean - middle) @ rows[:, :3].T + size * rows[:, 3]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["map", "mesh"])
+def test_only_a_share_of_the_error_that_all_of_a_samples_z_have_in_common_is_counted(kind, dataset, whole_mesh):
+    if kind == "map":
+        system, target, loss, options = prnet.PRNet.for_dataset(prnet.tiny(), dataset), "codes", "squares", {}
+        along_z = torch.tensor([0.0, 0.0, 0.3])[:, None, None]
+    else:
+        system, target, loss, options = whole_mesh, "vertices", "l2", {"of_loss": True}
+        along_z = torch.tensor([0.0, 0.0, 10.0])
+    prepared = prepared_of(system, dataset)
+    system.network.eval()
+    own, losses = system.config, {}
+    with torch.no_grad():
+        exact = system.network(prepared["images"], **options)
+        for share in (0.0, 0.1, 1.0):
+            system.config = own.model_copy(update={"depth_offset": share, "loss": loss})
+            for axis, shift in (("z", along_z), ("x", along_z.roll(1, 0))):
+                found = system.losses(prepared | {target: exact + shift}, own.phases[0])
+                losses[share, axis] = float(found["loss"])
+    system.config = own
+    assert losses[0.0, "z"] < 1e-6 * losses[1.0, "z"]
+    assert losses[0.1, "z"] == pytest.approx(0.01 * losses[1.0, "z"], rel=1e-2)
+    assert losses[0.0, "x"] == pytest.approx(losses[1.0, "x"]), "x is not forgiven"
+
+
+def test_prnets_distances_are_squares_close_by_and_distances_far_off(dataset):
+    config = prnet.tiny().model_copy(update={"depth_offset": 1.0})
+    system = prnet.PRNet.for_dataset(config, dataset)
+    system.network.eval()
+    prepared = prepared_of(system, dataset)
+    with torch.no_grad():
+        exact = system.network(prepared["images"])
+        for distance, expected in ((1.0, 1.0 - prnet.NEAR), (1e-3, 1e-3**2 / (2 * prnet.NEAR)), (0.0, 0.0)):
+            shift = distance * torch.tensor([2.0, -1.0, 2.0])[:, None, None] / 3
+            found = system.losses(prepared | {"codes": exact + shift}, config.phases[0])["loss"]
+            assert float(found) == pytest.approx(expected, rel=0.02, abs=1e-7)
 
 
 def test_the_vertices_that_carry_the_loss_are_those_of_the_whole_mesh(dataset, whole_mesh):
@@ -291,6 +364,44 @@ def test_fan3ds_depth_without_heatmaps_hangs_on_the_picture_alone(dataset):
         assert torch.equal(before[..., 2], after[..., 2]) is not heatmaps
 
 
+@pytest.mark.parametrize("n", [8, 5])
+def test_fan3ds_depth_sees_the_true_heatmaps_of_one_half_and_those_it_finds_of_the_other(dataset, n):
+    config = fan3d.tiny().model_copy(update={"size_px": 32, "hourglass_channels": 16, "width": 4})
+    system = fan3d.Fan3d.for_dataset(config, dataset)
+    batch = {name: values[:n] for name, values in batch_of(dataset, system).items()}
+    depth = config.phases[3]
+    system.begin(depth)
+    seen = []
+    system.network["depth"].register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0][:, 3:]))
+    chosen = set()
+    for seed in range(4):
+        prepared = system.prepare(batch, rng=torch.Generator().manual_seed(seed))
+        system.losses(prepared, depth)
+        finds = prepared["finds"].tolist()
+        assert len(set(finds)) == (n + 1) // 2
+        chosen.add(tuple(sorted(finds)))
+        true, found = system._gaussians(prepared["landmarks"]), system._heatmaps(prepared["images"])
+        for i in range(n):
+            torch.testing.assert_close(seen[-1][i], (found if i in finds else true)[i], rtol=1e-4, atol=1e-5)
+    assert len(chosen) > 1, "drawn anew"
+
+
+def test_densereg_takes_its_losses_in_every_so_many_rows_and_columns_of_the_same_maps(dataset):
+    config = densereg.tiny(width=4, resolution=65, loss_every=4)
+    system = densereg.DenseReg.for_dataset(config, dataset)
+    system.network.eval()
+    prepared = prepared_of(system, dataset)
+    whole = densereg.DenseReg.for_dataset(densereg.tiny(width=4, resolution=65, loss_every=1), dataset)
+    all_of_it = prepared_of(whole, dataset)
+    for name in ("uv", "label"):
+        torch.testing.assert_close(prepared[name], all_of_it[name][..., ::4, ::4], rtol=0, atol=0)
+    images = prepared["images"]
+    for name, thin in system.network(images, every=4).items():
+        torch.testing.assert_close(thin, system.network(images)[name][..., ::4, ::4], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="every 3 rows and columns do not lead from the first to the last"):
+        system.network(images, every=3)
+
+
 def test_the_mesh_loss_is_continuous_and_steep_near_zero():
     at = torch.tensor([0.0, 1.0, 5.0 - 1e-5, 5.0 + 1e-5, -7.0], dtype=torch.float64)
     loss = mesh_loss(at)
@@ -335,9 +446,8 @@ def test_the_papers_presets_are_the_papers():
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
 def test_every_system_learns_from_its_own_augmentation_and_measures_every_sample(dataset, name, whole_mesh):
-    module = {"dan": dan, "densereg": densereg, "fan3d": fan3d, "mesh_gcn": mesh_gcn, "prnet": prnet}[name]
-    kind = getattr(module, SYSTEMS[name][1])
-    system = whole_mesh if name == "mesh_gcn" else kind.for_dataset(module.tiny(), dataset)
+    kind = system_class(name)
+    system = whole_mesh if name == "mesh_gcn" else kind.for_dataset(kind.presets["tiny"](), dataset)
     augment = RunConfig(augment=OWN).augmentation(system)
     assert augment == name
     batch = next(iter(make_loader(dataset, batch_size=4, targets=system.targets, augment=augment)))
