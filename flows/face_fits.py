@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from flows.config import FitsConfig
 from geometry.camera import ScaledOrthographicCamera
@@ -16,7 +16,7 @@ from geometry.fit import Fit, FitResult, LandmarkFitter
 from geometry.fit_posterior import Posterior, posteriors_of_person
 from geometry.frames import Similarity2D
 from geometry.landmarks import LandmarkScheme, landmark_scheme
-from geometry.morphable_model import Coefficients, MorphableModel, SurfacePoints
+from geometry.morphable_model import Coefficients, LinearRows, MorphableModel, SurfacePoints
 from geometry.rotation import euler_from_rotation, yaw_from_rotation
 from render.face_square import FaceSquare, cut_square, square_around
 from storage.annotations import IMAGE_HEIGHT
@@ -24,9 +24,6 @@ from storage.bad_sample import BadSample
 from storage.fit_files import FitFile
 from storage.manifest import ModelInfo
 from storage.photographs import Frame, Origin, decode_in_frame
-
-FACES_PER_PRODUCT = 32
-"""Faces in one matrix product. Cut by the plan alone, so that bytes do not depend on the number of workers."""
 
 SURFACE_SAMPLES = 400
 """Vertices, evenly through the model's list, that stand for all when the shape's certainty is asked for."""
@@ -79,12 +76,18 @@ class FittedFace:
 
 @dataclass(frozen=True)
 class FitRecipe:
-    """The constant things: config, model and its points, prepared for many batches."""
+    """The constant things: config, model and its points, prepared for many batches.
+
+    A face's bytes depend on itself alone, not on the faces beside it (nor on BLAS, which rounds with their number).
+    """
 
     config: FitsConfig
     model: MorphableModel
     scheme: LandmarkScheme
     fitter: LandmarkFitter
+    seen: Int[np.ndarray, " s"]
+    """The vertices that a fit is looked at with, ascending: landmarks, and corners of wherever points can slide to."""
+    seen_rows: LinearRows
     sampled_mm: Float[np.ndarray, "q k"]
     """How some of the skin's coordinates move with each coefficient (mm per standard deviation)."""
 
@@ -97,7 +100,9 @@ class FitRecipe:
         rows = model.rows(SurfacePoints.at_vertices(some))
         stddevs = np.concatenate([model.identity_stddevs, model.expression_stddevs])
         basis = np.concatenate([rows.identity, rows.expression], axis=-1) * stddevs
-        return cls(config, model, scheme, fitter, basis.reshape(-1, len(stddevs)))
+        seen = np.unique(np.concatenate([model.landmark_vertices, fitter.bank.corners.ravel()]))
+        seen_rows = model.rows(SurfacePoints.at_vertices(seen))
+        return cls(config, model, scheme, fitter, seen, seen_rows, basis.reshape(-1, len(stddevs)))
 
     def fitted(
         self, faces: Sequence[Face | BadSample], *, person_ids: Sequence[Hashable] | None = None
@@ -122,10 +127,10 @@ class FitRecipe:
 
     def _fit(
         self, faces: Sequence[Face], persons: Sequence[Hashable] | None
-    ) -> tuple[list[Fit], list[Posterior | None], list[Float32[np.ndarray, "v 3"]]]:
-        """The fits in the photographs' pixels, how sure they are (None without a face), and each face's vertices."""
+    ) -> tuple[list[Fit], list[Posterior | None]]:
+        """The fits in the photographs' pixels, and how sure they are (None without a face)."""
         if not faces:
-            return [], [], []
+            return [], []
         found = self.fitter.fit(
             np.stack([face.landmarks_px for face in faces]),
             image_size_hw=None,  # known when the photograph is read; whether landmarks lie outside is checked then
@@ -141,22 +146,14 @@ class FitRecipe:
         for places in groups.values():
             for place, one in zip(places, posteriors_of_person(self.model, [fits[p] for p in places]), strict=True):
                 sure[place] = one
-        vertices: list[np.ndarray] = []
-        for first in range(0, len(fits), FACES_PER_PRODUCT):
-            part = [fit.coefficients for fit in fits[first : first + FACES_PER_PRODUCT]]
-            batch = Coefficients(np.stack([c.identity for c in part]), np.stack([c.expression for c in part]))
-            known = np.isfinite(batch.identity).all(axis=1)[:, None]  # a face without a fit takes the mean's place
-            batch = Coefficients(np.where(known, batch.identity, 0.0), np.where(known, batch.expression, 0.0))
-            vertices += list(self.model.vertices(batch))
-        return fits, sure, vertices
+        return fits, sure
 
-    def _finished(
-        self, face: Face, fit: Fit, sure: Posterior | None, vertices: Float32[np.ndarray, "v 3"]
-    ) -> FittedFace:
+    def _finished(self, face: Face, fit: Fit, sure: Posterior | None) -> FittedFace:
         """The fit moved to the square around the face, and the square cut out. Raises BadSample."""
         if sure is None or fit.result == FitResult.FROM_BEHIND:
             raise BadSample(f"fit.{fit.result}", fit.result.advice)
-        model_landmarks = fit.camera.project(vertices[self.model.landmark_vertices].astype(np.float64))
+        places = self.seen_rows.positions(fit.coefficients)
+        model_landmarks = fit.camera.project(places[np.searchsorted(self.seen, self.model.landmark_vertices)])
         self._check_residual(fit, model_landmarks)
         try:
             square = square_around(model_landmarks, margin=self.config.margin, size_px=IMAGE_HEIGHT)
@@ -165,7 +162,8 @@ class FitRecipe:
         photograph = decode_in_frame(face.read_photograph(), face.frame)
         _check_inside(face.landmarks_px, photograph.shape[:2])
         points = fit.points
-        on_surface = (vertices[points.corners].astype(np.float64) * points.weights[:, :, None]).sum(axis=1)
+        corners = places[np.searchsorted(self.seen, points.corners)]
+        on_surface = (corners * points.weights[:, :, None]).sum(axis=1)
         moved = square.picture_from_photograph
         camera = moved_camera(fit.camera, moved)
         return FittedFace(

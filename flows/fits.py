@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
 from flows import fit_statistics
@@ -27,6 +28,7 @@ from flows.build import (
     Published,
     ShardOutcome,
     model_at_hand,
+    planned_list,
     publish_with,
     read_planned,
 )
@@ -35,7 +37,6 @@ from flows.errors import ShardsDamaged, SourceChanged, TooManyBad
 from flows.face_fits import Face, FitRecipe, FittedFace, landmarks_of_68
 from flows.fit_pictures import contact_sheet_of_fits
 from flows.local import make_shards, workers_of
-from flows.posmaps import mat_reader
 from flows.progress import ProgressMaker, silent_for
 from flows.recipe import drawn_sample
 from geometry.camera import ScaledOrthographicCamera
@@ -58,6 +59,7 @@ from storage.jpeg import encode_jpeg, write_atomically
 from storage.landmark_files import landmarks_from_files
 from storage.landmark_tables import parse_landmark_table
 from storage.manifest import DatasetPlan, ModelInfo, SourceInfo, canonical_json, digest_of
+from storage.mat_reader import process_reader
 from storage.photographs import Origin, PhotographSource, fingerprint_photographs, open_photographs
 from storage.publish import (
     builders_lock,
@@ -79,6 +81,7 @@ _SOURCES_FOLDER = "sources"
 class FitJob(Job):
     """All that a worker needs: a build's job, and where this machine keeps the table and the detector's weights."""
 
+    folder: Path  # local always: pictures and ``.mat`` files are written beside it
     table: Path | None = None
     weights: Weights | None = None
 
@@ -300,7 +303,7 @@ def fit_shard(job: FitJob, shard: int) -> ShardOutcome:
     """Fit the faces of one shard. Called in any process; its bytes depend on the plan alone."""
     cv2.setNumThreads(1)  # one worker is one core
     with threadpool_limits(1):  # and sums do not depend on how many threads share a product
-        recipe, faces = _prepared(job.folder, job.model)
+        recipe, faces = _prepared(job.folder, job.model, job.plan.model_dump_json())
         slots = job.plan.slots(shard)
         writer = ShardWriter(LocalStore(job.folder), job.plan, shard)
         mine = faces[slots.start : slots.stop]
@@ -319,11 +322,12 @@ def fit_shard(job: FitJob, shard: int) -> ShardOutcome:
 
 
 @lru_cache(maxsize=1)
-def _prepared(folder: Path, model: str) -> tuple[FitRecipe, list[PlannedFace]]:
+def _prepared(folder: Path, model: str, plan_json: str) -> tuple[FitRecipe, list[PlannedFace]]:
     """What every shard of a version shares, read back from where the plan put it, once for each process."""
-    attributes = json.loads(LocalStore(folder).get(PICTURES_KEY))
-    recipe = FitRecipe.of(FitsConfig.model_validate(attributes["config"]), load_model(model))
-    return recipe, [PlannedFace(*values) for values in attributes["faces"]]
+    plan = DatasetPlan.model_validate_json(plan_json)
+    _, rows = planned_list(LocalStore(folder), plan, "faces")
+    recipe = FitRecipe.of(FitsConfig.model_validate(plan.config), load_model(model))
+    return recipe, [PlannedFace(*values) for values in rows]  # type: ignore[arg-type]  # as astuple wrote them
 
 
 def stored_face(face: FittedFace) -> dict[str, object]:
@@ -354,7 +358,7 @@ def _read_faces(job: FitJob, planned: Sequence[PlannedFace], recipe: FitRecipe) 
     contents = [read_planned(job.source, p.landmarks, p.landmarks_sha256) for p in with_files]
     n_points = len(recipe.scheme)
     names = [job.source / p.landmarks for p in with_files]
-    found = iter(landmarks_from_files(names, contents, n_points=n_points, reader=mat_reader()))
+    found = iter(landmarks_from_files(names, contents, n_points=n_points, reader=process_reader()))
     faces: list[Face | BadSample] = []
     for face in planned:
         read_photograph = partial(read_planned, job.source, face.image, face.image_sha256)
@@ -426,9 +430,10 @@ def _publish_new(version: Store, job: Job) -> None:
         raise TooManyBad(f"none of the {job.plan.n_slots} faces can be used, so there is nothing to publish")
     dataset = ShardedDataset(version, draft)
     sheet = _contact_sheet(dataset, load_model(job.model))
-    for key, data in {CONTACT_SHEET_KEY: sheet, **card_objects(dataset, sheet)}.items():
+    written = {CONTACT_SHEET_KEY: sheet, **card_objects(dataset, sheet)}
+    for key, data in written.items():
         version.put(key, data)
-    publish(version, draft)
+    publish(version, draft, written={PICTURES_KEY: planned_list(version, job.plan, "faces")[0], **written})
 
 
 def _contact_sheet(dataset: ShardedDataset, model: MorphableModel) -> bytes:
@@ -440,7 +445,7 @@ def _contact_sheet(dataset: ShardedDataset, model: MorphableModel) -> bytes:
 # ----------------------------------------------------------------------------------------------------------- folder
 
 
-def annotated_folder(job: Job) -> Path:
+def annotated_folder(job: FitJob) -> Path:
     """Where the pictures and ``.mat`` files of a version go: ``<out>/sources/<name>/<version>``."""
     return job.folder.parent.parent / _SOURCES_FOLDER / job.folder.parent.name / job.folder.name
 
@@ -479,7 +484,7 @@ def write_fit_annotation(path: Path, sample: Mapping[str, object], *, model: Mor
     )
 
 
-def camera_of_pose(pose: np.ndarray) -> ScaledOrthographicCamera:
+def camera_of_pose(pose: Float[np.ndarray, "7"]) -> ScaledOrthographicCamera:
     """The camera of a stored (pitch, yaw, roll, t_x, t_y, t_z, scale)."""
     return ScaledOrthographicCamera(float(pose[6]), rotation_from_euler(*pose[:3]), np.array(pose[3:6]))
 

@@ -4,13 +4,12 @@ The unit is the shard. One whose pictures (their names, their files' digests, th
 latest version is copied; every other one is built. Nothing changed: nothing is written, and nothing is published.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from flows.build import PICTURES_KEY, Build, Published, ShardOutcome, build_shard, opened_build, publish_build
+from flows.build import Build, Published, ShardOutcome, build_shard, opened_build, planned_list, publish_build
 from flows.config import BuildConfig
 from flows.errors import ShardsDamaged
 from flows.local import make_shards
@@ -20,7 +19,8 @@ from flows.repair import config_of
 from storage.manifest import DatasetPlan, Unpublished, read_manifest
 from storage.publish import finished_shards, latest_version
 from storage.reuse import may_reuse, take_over
-from storage.store import Place, Store, place_of, store_at
+from storage.store import DamagedObject, MissingObject, Place, Store, place_of
+from storage.stores import store_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +118,17 @@ def _same_shards(old: Store, new: Store, plan: DatasetPlan) -> dict[int, int]:
     before = read_manifest(old).plan
     if not may_reuse(before, plan):
         return {}
-    known = {pictures: shard for shard, pictures in enumerate(_pictures_of_shards(old, before))}
+    try:
+        known = {pictures: shard for shard, pictures in enumerate(_pictures_of_shards(old, before))}
+    except (DamagedObject, MissingObject):  # nobody knows of what its shards were made
+        return {}
     found = ((shard, known.get(pictures)) for shard, pictures in enumerate(_pictures_of_shards(new, plan)))
     return {shard: match for shard, match in found if match is not None}
 
 
 def _pictures_of_shards(version: Store, plan: DatasetPlan) -> list[tuple[tuple[str, ...], ...]]:
     """The rows of the plan's list (names and digests) behind each shard."""
-    rows = [tuple(row) for row in json.loads(version.get(PICTURES_KEY))["pictures"]]
+    rows = [tuple(row) for row in planned_list(version, plan, "pictures")[1]]
     copies = plan.n_slots // len(rows)
     slots = map(plan.slots, range(plan.n_shards))
     return [tuple(rows[each.start // copies : each.stop // copies]) for each in slots]

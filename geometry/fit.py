@@ -115,7 +115,7 @@ class LandmarkFitter(FitSetup):
             np.concatenate([landmarks.corners, paths.places.corners]),
             np.concatenate([landmarks.weights, paths.places.weights]),
         )
-        fit_points = FitPoints.of(model.rows(bank), stddevs, n_landmarks=len(landmarks.corners))
+        fit_points = FitPoints.of(model.rows(bank), stddevs, n_landmarks=len(landmarks.corners), sliding=jaw)
         marcher = ContourMarcher.of(model, fit_points, paths, jaw, stddevs)
         return cls(model, config, landmarks, bank, fit_points, stddevs, marcher)
 

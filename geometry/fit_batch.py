@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from geometry.camera import PerspectiveCamera, ScaledOrthographicCamera
 from geometry.fit_elimination import determined_modes
@@ -60,7 +60,7 @@ class Batch:
     sizes_hw: np.ndarray | None
     person: np.ndarray | None
 
-    def of(self, chosen: np.ndarray) -> "Batch":
+    def of(self, chosen: Int[np.ndarray, " _"]) -> "Batch":
         """Some of the faces."""
         return Batch(
             [self.names[face] for face in chosen],
@@ -233,7 +233,7 @@ def _no_fit(setup: FitSetup, batch: Batch, face: int, result: FitResult) -> Fit:
     )
 
 
-def chosen_points(points: SurfacePoints, index: np.ndarray) -> SurfacePoints:
+def chosen_points(points: SurfacePoints, index: Int[np.ndarray, " q"]) -> SurfacePoints:
     """Some of a list of surface points."""
     return SurfacePoints(points.corners[index], points.weights[index])
 

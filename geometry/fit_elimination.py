@@ -7,7 +7,7 @@ tildes mean "multiplied by the root of the weights", ẽ is the residual at the 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from geometry.fit_points import FitPoints
 
@@ -28,7 +28,7 @@ class StepEquations:
     prior: Float[np.ndarray, " m"]
     prior_gradient: Float[np.ndarray, "n m"]
 
-    def of(self, chosen: np.ndarray) -> "StepEquations":
+    def of(self, chosen: Shaped[np.ndarray, " _"]) -> "StepEquations":
         """The equations of some of the faces."""
         return StepEquations(
             self.rows[chosen],

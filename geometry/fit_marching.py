@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from geometry.contour_paths import ContourPaths
-from geometry.fit_points import FitPoints
+from geometry.fit_points import FitPoints, row_by_row
 from geometry.fit_poses import NEAREST, Poses
 from geometry.morphable_model import MorphableModel
 
@@ -106,7 +106,7 @@ class ContourMarcher:
     def _outline(self, poses: Poses, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of every parallel: the outline's place in the picture (n 2 l), which place it is, and whether it hides the jaw."""
         mean, design = self._single
-        both = (coefficients.astype(np.float32) @ design).reshape(len(coefficients), 2, 3, -1) + mean
+        both = row_by_row(coefficients.astype(np.float32), design).reshape(len(coefficients), 2, 3, -1) + mean
         places, path, side = both[:, 0], self.paths.index, self.paths.side[:, None].astype(np.float32)
         seen = _seen_mm(poses, places)
         up = (_seen_mm(poses, places + both[:, 1]) - seen)[:, :, path]  # (n 2 l m)

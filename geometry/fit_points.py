@@ -1,12 +1,18 @@
 """The points of a landmark fit with their constant products, made once for a model and a list of surface points."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32, Int, Shaped
 
 from geometry.morphable_model import LinearRows
+
+
+def row_by_row(rows: Shaped[np.ndarray, "n k"], matrix: Shaped[np.ndarray, "k m"]) -> Shaped[np.ndarray, "n m"]:
+    """rows · matrix, each row by itself: BLAS rounds a row otherwise with every number of rows beside it."""
+    return (rows[:, None] @ matrix)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -16,21 +22,37 @@ class FitPoints:
     centroid   of the landmarks at their fixed places, in the mean face (mm): the origin of everything in a fit
     mean       (c 3) the points of the mean face (mm) about the centroid
     design     (3c k) millimetres per standard deviation of each coefficient, all x rows first
+    sliding    which landmarks may be anywhere in the bank; all others stay at their fixed places
+
+    Products of several faces are as many products of one (:func:`row_by_row`): a fit's last bits, which a minimum that is
+    flat makes visible, do not depend on the faces beside it.
     """
 
     centroid: Float[np.ndarray, "3"]
     mean: Float[np.ndarray, "c 3"]
     design: Float[np.ndarray, "c3 k"]
     n_landmarks: int
+    sliding: tuple[int, ...]
 
     @classmethod
-    def of(cls, rows: LinearRows, stddevs: Float[np.ndarray, " k"], *, n_landmarks: int | None = None) -> "FitPoints":
-        """From a model's rows (coefficients in file scaling) and the stddevs of identity, then expression."""
+    def of(
+        cls,
+        rows: LinearRows,
+        stddevs: Float[np.ndarray, " k"],
+        *,
+        n_landmarks: int | None = None,
+        sliding: Iterable[int] | None = None,
+    ) -> "FitPoints":
+        """From a model's rows (coefficients in file scaling) and the stddevs of identity, then expression.
+
+        `sliding` as in the class; None: all landmarks.
+        """
         n_landmarks = len(rows.mean) if n_landmarks is None else n_landmarks
+        sliding = range(n_landmarks) if sliding is None else sliding
         centroid = rows.mean[:n_landmarks].mean(axis=0)
         basis = np.concatenate([rows.identity, rows.expression], axis=-1) * stddevs  # (c 3 k)
         design = np.ascontiguousarray(basis.transpose(1, 0, 2)).reshape(-1, len(stddevs))
-        return cls(centroid, rows.mean - centroid, design, n_landmarks)
+        return cls(centroid, rows.mean - centroid, design, n_landmarks, tuple(sorted(sliding)))
 
     @property
     def n_modes(self) -> int:
@@ -72,7 +94,7 @@ class FitPoints:
         """The same in single precision."""
         return self.own_gram_blocks.astype(np.float32)
 
-    def mean_at(self, index: Int[np.ndarray, "n p"] | None) -> np.ndarray:
+    def mean_at(self, index: Int[np.ndarray, "n p"] | None) -> Float[np.ndarray, "... 3 p"]:
         """The mean points (3 p), or (n 3 p) where each face has points of its own."""
         return (
             self.mean[: self.n_landmarks].T
@@ -91,11 +113,11 @@ class FitPoints:
     ) -> Float[np.ndarray, "n 3 p"]:
         """A·c: how far the landmarks lie from those of the mean face."""
         n = len(coefficients)
-        offsets = (coefficients @ self._own_design.T).reshape(n, 3, self.n_landmarks)
+        offsets = row_by_row(coefficients, self._own_design.T).reshape(n, 3, self.n_landmarks)
         if index is not None:
-            moved = self._moved(index)
-            elsewhere = self._by_point[index[:, moved]].reshape(n, -1, self.n_modes)  # (n l·3 k)
-            offsets[:, :, moved] = (elsewhere @ coefficients[:, :, None]).reshape(n, -1, 3).transpose(0, 2, 1)
+            sliding = list(self.sliding)
+            elsewhere = self._by_point[index[:, sliding]].reshape(n, -1, self.n_modes)  # (n l·3 k)
+            offsets[:, :, sliding] = (elsewhere @ coefficients[:, :, None]).reshape(n, -1, 3).transpose(0, 2, 1)
         return offsets
 
     def onto_modes(
@@ -104,12 +126,13 @@ class FitPoints:
         """Aᵀ·y: vectors at the points, carried to the coefficients."""
         n = len(on_points)
         if index is None:
-            return on_points.reshape(n, -1) @ self._own_design
-        moved = self._moved(index)
-        elsewhere = self._by_point[index[:, moved]].reshape(n, -1, self.n_modes)
-        there = on_points[:, :, moved].transpose(0, 2, 1).reshape(n, 1, -1)
-        own = np.where(np.isin(np.arange(self.n_landmarks), moved), 0.0, on_points)
-        return own.reshape(n, -1) @ self._own_design + (there @ elsewhere)[:, 0]
+            return row_by_row(on_points.reshape(n, -1), self._own_design)
+        sliding = list(self.sliding)
+        elsewhere = self._by_point[index[:, sliding]].reshape(n, -1, self.n_modes)
+        there = on_points[:, :, sliding].transpose(0, 2, 1).reshape(n, 1, -1)
+        own = on_points.copy()
+        own[:, :, sliding] = 0.0
+        return row_by_row(own.reshape(n, -1), self._own_design) + (there @ elsewhere)[:, 0]
 
     @cached_property
     def _own_design(self) -> np.ndarray:
@@ -121,10 +144,6 @@ class FitPoints:
     def _by_point(self) -> np.ndarray:
         """(c 3 k) the design point by point."""
         return np.ascontiguousarray(self.design.reshape(3, -1, self.n_modes).transpose(1, 0, 2))
-
-    def _moved(self, index: np.ndarray) -> np.ndarray:
-        """The landmarks that are not at their fixed place in every face."""
-        return np.flatnonzero((index != np.arange(index.shape[1])).any(axis=0))
 
     def basis(self, rows: np.ndarray, index: np.ndarray | None) -> np.ndarray:
         """B = rows · A of every face (n 2p k), for `rows` (n 2 3 p)."""

@@ -12,10 +12,10 @@ Pixels are y **up** here, about the principal point (perspective) or any other o
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from geometry.camera import PerspectiveCamera, ScaledOrthographicCamera
-from geometry.fit_points import FitPoints
+from geometry.fit_points import FitPoints, row_by_row
 from geometry.rotation import rotation_from_vector
 
 _LONGEST_LOG = np.log(100.0)  # no number overflows where a step is nonsense; the objective judges it
@@ -62,7 +62,7 @@ class Poses:
         """P = s·R₂: the part of a scaled orthographic pose that multiplies points."""
         return self.scale[:, None, None] * self.rotation[:, :2]
 
-    def of(self, chosen: np.ndarray) -> "Poses":
+    def of(self, chosen: Shaped[np.ndarray, " _"]) -> "Poses":
         """The poses of some of the faces (indices or a mask)."""
         return Poses(self.scale[chosen], self.rotation[chosen], self.translation[chosen], self.inverse_focal[chosen])
 
@@ -80,7 +80,7 @@ class Poses:
         """Arrays of its own, for :meth:`put`."""
         return Poses(self.scale.copy(), self.rotation.copy(), self.translation.copy(), self.inverse_focal.copy())
 
-    def put(self, chosen: np.ndarray, other: "Poses") -> None:
+    def put(self, chosen: Shaped[np.ndarray, " _"], other: "Poses") -> None:
         """Overwrite some faces' poses; for the solver's own working copy alone."""
         self.scale[chosen], self.rotation[chosen] = other.scale, other.rotation
         self.translation[chosen], self.inverse_focal[chosen] = other.translation, other.inverse_focal
@@ -145,7 +145,7 @@ def starting_poses(
     mean, pull = points.mean[: points.n_landmarks], weights
     for last in (False, False, False, False, False, True) if robust else (True,):
         total = pull.sum(axis=1)[:, None]
-        mean_centre, target_centre = pull @ mean / total, (pull[:, None] @ targets)[:, 0] / total
+        mean_centre, target_centre = row_by_row(pull, mean) / total, (pull[:, None] @ targets)[:, 0] / total
         centred = mean - mean_centre[:, None]  # (n p 3)
         offset = targets - target_centre[:, None]
         weighted = centred * pull[:, :, None]

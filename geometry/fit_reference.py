@@ -5,13 +5,15 @@ benchmarks: ``fit_landmarks(..., minimiser=reference_minimise)``. Landmarks that
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import least_squares
 
+from geometry.fit_losses import Loss
 from geometry.fit_poses import Poses
-from geometry.fit_solver import FOCAL_SPREAD, FitProblem, Loss, Minimum, SolverOptions
+from geometry.fit_solver import FOCAL_SPREAD, FitProblem, Minimum, SolverOptions
 from geometry.rotation import rotation_from_vector
 
 _LIFT = 3.0  # no scale is as far as a factor of twenty below its start
@@ -96,7 +98,7 @@ class _Person:
         own = [np.append(np.zeros(self.n_pose), coefficients[i, self.problem.n_identity :]) for i in self.images]
         return np.concatenate([coefficients[self.images[0], : self.problem.n_identity], *own])
 
-    def unpacked(self, parameters: np.ndarray) -> list[tuple]:
+    def unpacked(self, parameters: np.ndarray) -> list[tuple[Any, ...]]:
         """Scale, rotation, translation, inverse focal length and coefficients of every image."""
         identity, own = np.split(parameters, [self.problem.n_identity])
         images = []

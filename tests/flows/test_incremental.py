@@ -1,6 +1,5 @@
 """Rebuilding after a change of the sources: the same bytes as from nothing, only what changed is made, the old stays."""
 
-import hashlib
 import shutil
 from pathlib import Path
 
@@ -16,14 +15,10 @@ from storage.manifest import Unpublished
 from storage.phases import Phase, observed
 from storage.store import LocalStore
 from storage.verify import verify
+from tests.folders import tree
 
 SMALL = PosmapConfig(crop=CropConfig(size_px=64), shard_size=4, copies=2)
 """Seven shards of two pictures each."""
-
-
-def tree(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +99,16 @@ def test_a_damaged_shard_of_the_old_version_is_built_and_not_taken_over(here):
     path, _, written = rebuilt(dataset, source)
     assert len(written) == 2
     assert verify(LocalStore(path)) == []
+
+
+def test_of_a_version_whose_list_is_damaged_nothing_is_taken_over(here):
+    dataset, source, version = here
+    listed = dataset / version / "pictures.json"
+    listed.write_bytes(listed.read_bytes().replace(b"AFW/AFW_", b"AFW/AFX_", 1))
+    changed_file = sorted(source.glob("AFW/*.jpg"))[-1]
+    changed_file.write_bytes(changed_file.read_bytes() + b"\xff")
+    with opened_rebuild(dataset, source=source) as planned:
+        assert (planned.latest, planned.reused) == (version, ())
 
 
 def test_a_data_set_without_a_version_is_planned_by_the_preset_of_its_name(tmp_path, sample_folder):

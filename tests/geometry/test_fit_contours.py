@@ -178,12 +178,25 @@ def test_a_mirrored_picture_marches_on_the_other_side(fit_faces):
         assert fit_faces.degrees_between(flip @ fit.camera.rotation @ flip, other.camera.rotation) < 1.5
 
 
-def test_a_marching_batch_is_its_faces_one_by_one(fit_faces):
-    landmarks = noisy(outlines(fit_faces, "evenly")[0], 10)[:4]
-    together = fitter().fit(landmarks, image_size_hw=fit_faces.SIZE_HW)
-    for points, fit in zip(landmarks, together, strict=True):
-        alone = fitter().fit(points, image_size_hw=fit_faces.SIZE_HW)
-        assert fit_faces.degrees_between(alone.camera.rotation, fit.camera.rotation) < 1e-3
+@pytest.mark.parametrize("contour", ["march", "fixed"])
+def test_a_fit_is_the_same_bit_by_bit_whatever_faces_are_beside_it(fit_faces, contour):
+    """In profile, where all of the jaw marches, and from the front, where none of it does."""
+    front = fit_faces.draw_people(load_built_in(), 2, seed=5, yaw_deg=(0.0, 5.0)).landmarks_px
+    landmarks = noisy(np.concatenate([outlines(fit_faces, "evenly")[0][:3], front]), 10)
+
+    def numbers(places):
+        return [
+            np.concatenate([np.ravel(part) for part in (
+                fit.coefficients.identity, fit.coefficients.expression, fit.camera.scale, fit.camera.rotation,
+                fit.camera.translation_px, fit.residual_px, fit.information, fit.determined_modes, fit.points.corners,
+            )])
+            for fit in fitter(contour).fit(landmarks[places], image_size_hw=fit_faces.SIZE_HW)
+        ]  # fmt: skip
+
+    together = numbers(range(5))
+    for places in ([0], [4], [3, 1], [4, 3, 2, 1, 0]):
+        for place, found in zip(places, numbers(places), strict=True):
+            np.testing.assert_array_equal(found, together[place])
 
 
 def test_wrong_points_among_marching_ones_are_let_go(fit_faces):

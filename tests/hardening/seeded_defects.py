@@ -218,7 +218,7 @@ DEFECTS = (
         "tests/storage/test_publish.py::test_receipts_of_another_plan_or_shard_are_not_believed",
     ),
     Defect(
-        "no-lock", "builders do not lock", "storage/publish.py",
+        "no-lock", "builders do not lock", "storage/folder_lock.py",
         "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         "tests/storage/test_publish.py::test_a_second_builder_leaves_at_once_and_names_the_first",
     ),

@@ -131,7 +131,7 @@ class Soak:
         child.start()
         return child
 
-    def ended(self, child: ForkServerProcess, patience_s: float = 90) -> int:
+    def ended(self, child: ForkServerProcess, patience_s: float = 600) -> int:
         """A child's exit code; its descriptors are given back."""
         child.join(patience_s)
         if child.is_alive():

@@ -25,7 +25,8 @@ from storage.manifest import Unpublished
 from storage.object_store import ObjectStoreFailed
 from storage.phases import observed
 from storage.publish import AlreadyBuilding, BeingRemoved
-from storage.store import DamagedObject, MissingObject, store_at
+from storage.store import DamagedObject, MissingObject
+from storage.stores import store_at
 from tests.hardening.build_faults import BUILD_PHASES, Undisturbed
 from tests.hardening.builders import SMALL, digest_of_sample, forkserver
 

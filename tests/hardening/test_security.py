@@ -23,7 +23,7 @@ from flows.local import build_here
 from render.preview import encode_png
 from storage.dataset import open_dataset
 from storage.object_store import ObjectStoreFailed
-from storage.store import store_at
+from storage.stores import store_at
 from tests.hardening.builders import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]

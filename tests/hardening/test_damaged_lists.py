@@ -1,0 +1,62 @@
+"""The list of pictures that a plan writes is what workers go by: one that the disk has changed makes no sample."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows import build, fits
+from flows.config import FitsConfig
+from flows.errors import ShardsDamaged
+from geometry.fit_result import FitConfig
+from storage.manifest import canonical_json
+from storage.publish import finished_shards
+from storage.store import DamagedObject
+from tests.hardening.kept import FACES, GOLDEN
+
+CHANGES = {
+    "another name": lambda listed, rows: rows[0].__setitem__(0, "AFW/another"),
+    "another digest": lambda listed, rows: rows[0].__setitem__(2, "0" * 64),
+    "two rows swapped": lambda listed, rows: rows.reverse(),
+    "another config": lambda listed, rows: listed["config"].__setitem__("shard_size", 77),
+    "half of it": lambda listed, rows: rows.pop(),
+}
+
+
+def changed(path: Path, rows: str, change: str) -> None:
+    listed = json.loads(path.read_text())
+    CHANGES[change](listed, listed[rows])
+    path.write_bytes(canonical_json(listed))
+
+
+def test_a_worker_that_finds_another_list_makes_nothing(tmp_path):
+    with build.opened_build(GOLDEN, source=FACES, model="built-in", out=tmp_path) as opened:
+        place = opened.job.folder / build.PICTURES_KEY
+        right = place.read_bytes()
+        for change in CHANGES:
+            changed(place, "pictures", change)
+            build._prepared_once.cache_clear()  # a worker that has just been started
+            with pytest.raises(DamagedObject, match="the build was planned with"):
+                build.build_shard(opened.job, 0)
+            place.write_bytes(right)
+        assert finished_shards(opened.version, opened.job.plan) == {}
+        build.build_shard(opened.job, 0)
+        assert list(finished_shards(opened.version, opened.job.plan)) == [0]
+
+
+def test_fits_are_held_to_their_list_by_every_worker_and_before_publishing(tmp_path):
+    shutil.copytree(FACES / "AFW", tmp_path / "photographs")
+    config = FitsConfig(fit=FitConfig(contour="fixed"))
+    with fits.opened_fits(config, source=tmp_path / "photographs", model="built-in", out=tmp_path / "out") as opened:
+        place = opened.job.folder / build.PICTURES_KEY
+        right = place.read_bytes()
+        changed(place, "faces", "another name")
+        fits._prepared.cache_clear()
+        with pytest.raises(DamagedObject, match="the build was planned with"):
+            fits.fit_shard(opened.job, 0)
+        place.write_bytes(right)
+        assert not fits.fit_shard(opened.job, 0).rejected
+        changed(place, "faces", "another name")
+        with pytest.raises(ShardsDamaged, match="the build was planned with"):
+            fits.publish_fits(opened)
