@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +14,7 @@ from flows.build import Build, Published, ShardOutcome, build_shard, check_bad, 
 from flows.config import BuildConfig
 from flows.errors import ShardsDamaged, WorkerDied
 from flows.progress import ProgressMaker, silent_for
+from flows.recipe import RECIPES
 from storage.processes import end_with_parent, usable_cores
 
 T = TypeVar("T")
@@ -104,7 +106,7 @@ def in_workers(work: Callable[..., T], calls: Sequence[tuple], workers: int) -> 
         return
     # Not fork: the builders' lock and BLAS threads would come along.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__module__])  # imported once, not once for each worker
+    context.set_forkserver_preload(_modules_of(work))  # imported once, not once for each worker
     _start_forkserver()
     pool = ProcessPoolExecutor(min(workers, len(calls)), mp_context=context, initializer=end_with_parent)
     try:
@@ -118,6 +120,12 @@ def in_workers(work: Callable[..., T], calls: Sequence[tuple], workers: int) -> 
         ) from None
     finally:  # after Ctrl-C or too many bad samples, shards that nobody wants any more are not begun
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _modules_of(work: Callable[..., object]) -> list[str]:
+    """What a worker will import: the work's module, and those of the recipes that were planned with here."""
+    recipes = (place.partition(":")[0] for place in RECIPES.values())
+    return [work.__module__, *(name for name in recipes if name in sys.modules)]
 
 
 def _start_forkserver() -> None:

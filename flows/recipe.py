@@ -102,12 +102,17 @@ class PlannedSource:
     def of(cls, listing: Source) -> "PlannedSource":
         """Every photograph of a listing with the digests of its files, then whatever the listing had to leave out."""
         pictures = []
+        prefixes: dict[Path, str] = {}  # of each folder once: there are many files in few
         for item, found in zip(listing.items, fingerprint_sources(listing.items), strict=True):
             if isinstance(found, BadSample):
                 pictures.append(PlannedPicture(item.source_id, code=found.code, reason=found.sentence))
                 continue
-            names = (path.relative_to(listing.root).as_posix() for path in item.paths)
-            sizes = (path.stat().st_size for path in item.paths)
+            if item.folder not in prefixes:
+                relative = item.folder.relative_to(listing.root).as_posix()
+                prefixes[item.folder] = "" if relative == "." else f"{relative}/"
+            paths = item.paths
+            names = (prefixes[item.folder] + path.name for path in paths)
+            sizes = (path.stat().st_size for path in paths)
             files = tuple(PlannedFile(*file) for file in zip(names, found.sha256, sizes, strict=True))
             pictures.append(PlannedPicture(item.source_id, files))
         pictures += [PlannedPicture(r.source_id, code=r.code, reason=r.reason) for r in listing.rejected]
@@ -140,7 +145,7 @@ class Collector(Protocol):
         """Take in one good sample."""
         ...
 
-    def result(self) -> dict[str, object]:
+    def result(self) -> dict[str, Any]:
         """The shard's numbers, JSON alone: sums, so that shards can be added up."""
         ...
 
@@ -230,7 +235,7 @@ class Recipe(abc.ABC, Generic[ConfigT, PictureT, SampleT]):
     # ------------------------------------------------------------------------------------------------------ publishing
 
     @abc.abstractmethod
-    def merged(self, shards: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    def merged(self, shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The numbers of the whole data set, from those of its shards in order."""
 
     def contact_sheet(self, dataset: ShardedDataset) -> UInt8[np.ndarray, "_ _ 3"]:
@@ -261,7 +266,8 @@ def recipes() -> dict[str, str]:
 def recipe_named(name: str) -> "type[Recipe[Any, Any, Any]]":
     """The recipe for configs of the class of that name."""
     module, _, recipe = (RECIPES if name in RECIPES else recipes())[name].partition(":")
-    return getattr(importlib.import_module(module), recipe)
+    found: type[Recipe[Any, Any, Any]] = getattr(importlib.import_module(module), recipe)
+    return found
 
 
 def recipe_name(config: BuildConfig) -> str:

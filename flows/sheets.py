@@ -1,10 +1,11 @@
 """Contact sheets and single samples as pictures, of any data set: drawn from the stored data alone, by what there is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from flows.other_panels import other_panels
 from geometry.ear import N_EAR_LANDMARKS
 from render.ear_view import PANELS as EAR_PANELS
 from render.ear_view import ear_panels
@@ -28,7 +29,7 @@ CONTACT_SHEET_SAMPLES = 12
 def contact_sheet(dataset: ShardedDataset, *, side: int = 160) -> Picture:
     """Samples spread evenly over the data set, each under its source id."""
     chosen = np.unique(np.linspace(0, len(dataset) - 1, CONTACT_SHEET_SAMPLES).astype(int))
-    samples = [_read(dataset, int(index)) for index in chosen]
+    samples = _read_all(dataset, chosen.tolist())
     rows = [list(_panels(dataset, sample, side).values()) for sample in samples]
     titles = [str(sample["source_id"]) for sample in samples]
     return in_rows([titled(np.hstack(r), t) for r, t in zip(rows, titles, strict=True)], across=_across(len(rows[0])))
@@ -40,6 +41,7 @@ def sample_sheet(dataset: ShardedDataset, index: int, *, side: int = 384) -> Pic
     panels = dict(_panels(dataset, sample, side))
     if "position_map" in dataset.schema.names:
         panels["weight mask"] = flat_weights(dataset.table("weight_mask"), side)
+    panels |= other_panels(sample, side=side)
     tiles = [titled(panel, title) for title, panel in panels.items()]
     return titled(in_rows(tiles, across=3), str(sample["source_id"]))
 
@@ -50,9 +52,14 @@ def _across(n_panels: int) -> int:
 
 def _read(dataset: ShardedDataset, index: int) -> dict[str, Any]:
     """The sample with what is drawn on request."""
-    sample = dataset[index]
+    return _read_all(dataset, [index])[0]
+
+
+def _read_all(dataset: ShardedDataset, indices: Sequence[int]) -> list[dict[str, Any]]:
+    """The same of several: read in one batch, their maps are one product."""
     on_request = [target.name for target in dataset.schema.derived if target.name == "dan_heatmap"]
-    return sample | {name: values[0] for name, values in dataset.read([index], on_request).items()}
+    batch = dataset.read(indices, [*dataset.schema.names, *on_request])
+    return [{name: values[place] for name, values in batch.items()} for place in range(len(indices))]
 
 
 def _panels(dataset: ShardedDataset, sample: Mapping[str, Any], side: int) -> dict[str, Picture]:

@@ -15,7 +15,6 @@ those triangles stay and are counted. :mod:`geometry.optimal_cylinder` unfolds t
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.optimize
 from jaxtyping import Bool, Float, Int, Int32
 
 from geometry.mesh import Mesh
@@ -141,6 +140,8 @@ def fit_cylinder(mesh: Mesh) -> Cylinder:
         away = points - circle[:2]
         distance = np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-300)
         return roots[:, None] * np.column_stack([-away / distance, -np.ones(len(points))])
+
+    import scipy.optimize  # here: a fifth of a second that readers and workers need not spend
 
     fitted = scipy.optimize.least_squares(residuals, start, jacobian, method="lm", xtol=1e-12, ftol=1e-12).x
     return Cylinder(middle + size * fitted[:2], float(size * abs(fitted[2])))

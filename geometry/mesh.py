@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.csgraph  # noqa: F401 (sp.csgraph)
-from jaxtyping import Float, Int, Int32
+from jaxtyping import Bool, Float, Int, Int32
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,11 @@ def signed_volume(vertices: Float[np.ndarray, "v 3"], triangles: Int[np.ndarray,
 
 def vertex_normals(vertices: Float[np.ndarray, "v 3"], triangles: Int[np.ndarray, "t 3"]) -> Float[np.ndarray, "v 3"]:
     """Area-weighted outward unit normals in a right-handed frame; (0, 0, 0) at vertices that no triangle uses."""
-    corners = vertices[triangles]
-    scaled = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    index = triangles.ravel()
-    normals = np.stack([np.bincount(index, np.repeat(scaled[:, k], 3), len(vertices)) for k in range(3)], axis=1)
+    from geometry.mesh_kernel import add_triangle_normals  # here, because most questions need no compiler
+
+    check_triangles(triangles, len(vertices))
+    normals = np.zeros((len(vertices), 3))
+    add_triangle_normals(np.ascontiguousarray(vertices), np.ascontiguousarray(triangles), normals)
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     return (normals / np.where(length > 0, length, 1.0)).astype(vertices.dtype)
 
@@ -107,7 +108,7 @@ def component_count(triangles: Int[np.ndarray, "t 3"], n_vertices: int) -> int:
 
 
 def submesh(
-    triangles: Int[np.ndarray, "t 3"], keep: np.ndarray
+    triangles: Int[np.ndarray, "t 3"], keep: Bool[np.ndarray, " v"]
 ) -> tuple[Int32[np.ndarray, "s 3"], Int32[np.ndarray, " v"]]:
     """Triangles whose three corners are kept, re-indexed, and the new index of every old vertex (−1: dropped).
 

@@ -74,6 +74,12 @@ def warp_image(
     image: UInt8[np.ndarray, "h w 3"], crop_from_image: Similarity2D, *, size_px: int
 ) -> UInt8[np.ndarray, "s s 3"]:
     """The crop of a picture, bilinear; what lies outside the picture is black."""
-    return cv2.warpAffine(
-        image, crop_from_image.matrix[:2], (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+    with_fourth = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)  # OpenCV warps four channels in half the time of three
+    warped = cv2.warpAffine(
+        with_fourth,
+        crop_from_image.matrix[:2],
+        (size_px, size_px),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
     )
+    return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)

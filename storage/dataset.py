@@ -6,12 +6,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from geometry.morphable_model import MorphableModel
 from storage.byte_codes import Jpeg
@@ -21,18 +21,9 @@ from storage.manifest import MANIFEST_KEY, DatasetManifest, Unpublished, read_ma
 from storage.pins import ReadersPin
 from storage.publish import LATEST_KEY, latest_version, read_table
 from storage.schema import DerivedTarget, Schema, Target
-from storage.shards import ShardReader, label
-from storage.store import (
-    DamagedObject,
-    ExchangedObject,
-    LocalStore,
-    MissingObject,
-    Place,
-    Store,
-    is_key,
-    place_of,
-    store_at,
-)
+from storage.shards import READ_TOGETHER, ShardReader, is_read_together, label
+from storage.store import DamagedObject, ExchangedObject, LocalStore, MissingObject, Place, Store, is_key, place_of
+from storage.stores import store_at
 from storage.zarr_format import DamagedBytes, ShardFormat
 
 if TYPE_CHECKING:
@@ -113,14 +104,14 @@ def checked_indices(
     asked = np.asarray(indices)
     if asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu"):
         raise IndexError(f"indices are a list of whole numbers, not {asked.dtype} of shape {asked.shape}")
-    asked = asked.astype(np.int64)
     wrong = (asked < -n_samples) | (asked >= n_samples)
     if wrong.any():
         raise IndexError(f"sample {asked[wrong][0]} is outside this {whole} of {n_samples} samples")
+    asked = asked.astype(np.int64)  # not before: 2⁶⁴ − 1 would be the last sample
     return np.where(asked < 0, asked + n_samples, asked)
 
 
-class ShardedDataset(Sequence):  # type: ignore[type-arg]  # a type checker that knows the items reads some
+class ShardedDataset(Sequence):  # of nothing in particular: a type checker that knows the items reads some
     """The good samples of a version, numbered without gaps.
 
     ``ds.read(indices)`` gives stacked arrays and is the primary call; ``ds[i]`` is its batch of one. Every object's
@@ -228,7 +219,7 @@ class ShardedDataset(Sequence):  # type: ignore[type-arg]  # a type checker that
         dense = checked_indices(indices, len(self), whole="data set")
         return dense + np.searchsorted(self._holes - np.arange(len(self._holes)), dense, side="right")
 
-    def table(self, name: str) -> np.ndarray:
+    def table(self, name: str) -> Shaped[np.ndarray, "..."]:
         """A constant array of the version, such as the weight mask. Raises MissingObject when there is none."""
         with self._lock:
             if name not in self._tables:
@@ -268,6 +259,13 @@ class ShardedDataset(Sequence):  # type: ignore[type-arg]  # a type checker that
                     raise DamagedObject(f"{target.name}[{slots[row]}]", str(damage)) from None
 
         rows = np.argsort(slots, kind="stable")  # in the order of the disk
+        if decode_into is None and is_read_together(chunk):
+            by_shard = np.split(rows, np.flatnonzero(np.diff(shards[rows])) + 1)
+            if len(rows) >= READ_TOGETHER * len(by_shard):
+                for some in by_shard:
+                    read_many = partial(ShardReader.read_many, places=places[some])
+                    values[some] = self._with_reader(target.name, int(shards[some[0]]), read_many)
+                return target.decode(values)
         pieces = np.array_split(rows, threads if len(slots) * chunk.n_bytes >= _WORTH_A_THREAD else 1)
         helpers = [_pool(threads - 1, os.getpid()).submit(read_rows, piece.tolist()) for piece in pieces[1:]]
         try:

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import UInt16
+from jaxtyping import UInt16, UInt32
 
 from storage.bad_sample import BadSample
 
 _BASELINE_FRAMES = (0xC0, 0xC1)
 _FRAMES = tuple(marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC))
 _HUFFMAN_TABLES, _END, _SCAN, _RESTART_INTERVAL = 0xC4, 0xD9, 0xDA, 0xDD
-
 
 Table = tuple[bytes, bytes]
 """A Huffman table as its file has it: how many codes have 1 … 16 bits, and their symbols."""
@@ -94,18 +93,20 @@ def _walk_scan(
 
     across, down = (max(factors) for factors in zip(*frame.factors.values(), strict=True))
     if len(components) == 1:  # a scan of its own: a unit is one block, and only those that the picture needs are there
-        ((component, _),) = components.items()
+        ((component, pair),) = components.items()
         own = frame.factors[component]
         n_units = _units(frame.width, own[0], across) * _units(frame.height, own[1], down)
-        blocks = list(components.values())
+        blocks = [pair]
     else:
         n_units = _units(frame.width, 1, across) * _units(frame.height, 1, down)
-        blocks = [pair for name, pair in components.items() for _ in range(np.prod(frame.factors[name]))]
+        blocks = [
+            pair for name, pair in components.items() for _ in range(frame.factors[name][0] * frame.factors[name][1])
+        ]
     names = sorted({name for pair in blocks for name in (pair >> 4, 16 | pair & 15)})
     tables_of_blocks = np.array([(names.index(pair >> 4), names.index(16 | pair & 15)) for pair in blocks], np.uint8)
-    codes, short_steps = _codes(kernel.SHORT_BITS, *(tables[name] for name in names))
+    codes, steps = _codes(kernel.STEP_BITS, sum(name < 16 for name in names), *(tables[name] for name in names))
     found, position = kernel.walk_scan(
-        np.frombuffer(data, np.uint8), start, codes, short_steps, tables_of_blocks, n_units, restart_interval
+        np.frombuffer(data, np.uint8), start, codes, steps, tables_of_blocks, n_units, restart_interval
     )
     if found == kernel.ENDED_EARLY:
         raise BadSample("image.truncated", "the JPEG's data end before its picture does; copy the file again")
@@ -144,11 +145,13 @@ def _tables(content: bytes) -> dict[int, Table]:
 
 
 @lru_cache(maxsize=16)  # most files have the same four tables
-def _codes(short_bits: int, *tables: Table) -> tuple[UInt16[np.ndarray, "n 65536"], UInt16[np.ndarray, "n s"]]:
+def _codes(
+    step_bits: int, n_first: int, *tables: Table
+) -> tuple[UInt16[np.ndarray, "n 65536"], UInt32[np.ndarray, "n s"]]:
     """For every 16 bits the length × 256 + symbol of the code that they begin with, or 0 (T.81, annex C).
 
-    Beside it, for every `short_bits` bits, the same with the length of the value that follows the code added to the
-    code's; 0 where these bits do not hold a whole code.
+    Beside it the steps of :func:`storage.jpeg_scan_kernel.walk_scan`. The first `n_first` tables are those of blocks'
+    first coefficients, of which each block has one.
     """
     codes = np.zeros((len(tables), 65536), np.uint16)
     for row, (counts, symbols) in zip(codes, tables, strict=True):
@@ -158,6 +161,23 @@ def _codes(short_bits: int, *tables: Table) -> tuple[UInt16[np.ndarray, "n 65536
             raise BadSample("image.corrupt", "a Huffman table of the JPEG is damaged; copy the file again")
         entries = lengths * 256 + np.frombuffer(symbols, np.uint8)
         row[: filled.sum()] = np.repeat(entries, filled)
-    begun = codes[:, :: 1 << (16 - short_bits)]
-    is_short = (begun > 0) & (begun >> 8 <= short_bits)
-    return codes, np.where(is_short, begun + ((begun & 15) << 8), 0).astype(np.uint16)
+    steps = [_steps(row, step_bits, at_most=1 if i < n_first else step_bits) for i, row in enumerate(codes)]
+    return codes, np.stack(steps)
+
+
+def _steps(codes: UInt16[np.ndarray, "65536"], step_bits: int, *, at_most: int) -> UInt32[np.ndarray, " s"]:
+    """What every `step_bits` bits hold in whole codes with their values, `at_most` so many."""
+    windows = np.arange(1 << step_bits)
+    bits, coefficients, ends = (np.zeros(len(windows), np.int64) for _ in range(3))
+    for _ in range(at_most):
+        code = codes[(windows << bits << (16 - step_bits)) & 0xFFFF].astype(np.int64)
+        symbol = code & 0xFF
+        length = (code >> 8) + (symbol & 15)
+        fits = (code > 0) & (bits + length <= step_bits) & (ends == 0)
+        bits += np.where(fits, length, 0)
+        if at_most == 1:
+            return np.where(fits, bits | 1 << 8, 0).astype(np.uint32)
+        is_end = fits & (symbol & 15 == 0) & (symbol != 0xF0)
+        ends |= is_end
+        coefficients += np.where(fits & ~is_end, (symbol >> 4) + 1, 0)
+    return (bits | coefficients << 8 | ends << 16).astype(np.uint32)

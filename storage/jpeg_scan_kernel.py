@@ -10,19 +10,22 @@ WHOLE, ENDED_EARLY, NOT_A_CODE, TOO_LONG, WRONG_RESTART = range(5)
 STRAY_BYTES = 3
 """Bytes that may stand between the last block and the marker: some cameras fill up; lost blocks leave more."""
 
-SHORT_BITS = 9
-"""Codes up to this length, nearly all, are looked up in tables that stay in the nearest cache."""
+STEP_BITS = 12
+"""So many bits are looked up at once, in tables that stay in the nearest cache: they hold two codes on average."""
+
+ENDS_BLOCK = 1 << 16
 
 
 @njit(cache=True, nogil=True)
 @typing.no_type_check
-def walk_scan(data, start, codes, short_steps, tables_of_blocks, n_units, restart_interval):
+def walk_scan(data, start, codes, steps, tables_of_blocks, n_units, restart_interval):
     """Walk `n_units` units (MCUs) from byte `start`: (one of the constants above, place of the marker behind).
 
     data uint8 (n,); codes uint16 (tables, 65536): for the next 16 bits a code's length × 256 + its symbol, 0 where
-    there is none; short_steps uint16 (tables, 2^SHORT_BITS): for the next bits the length of a code and of the value
-    behind it × 256 + the symbol, 0 where the code is longer or there is none; tables_of_blocks uint8 (blocks of a unit,
-    2): for the first coefficient and for the others. Bits beyond a marker read as 0 and are counted as borrowed.
+    there is none; steps uint32 (tables, 2^STEP_BITS): what the next bits hold in whole codes, each with the value behind
+    it: their bits, coefficients × 256, and ENDS_BLOCK where the last one ends the block (0: not one whole code);
+    tables_of_blocks uint8 (blocks of a unit, 2): for the first coefficient and for the others. Bits beyond a marker read
+    as 0 and are counted as borrowed.
     """
     size = np.int64(data.shape[0])
     position = np.int64(start)
@@ -66,17 +69,21 @@ def walk_scan(data, start, codes, short_steps, tables_of_blocks, n_units, restar
                         borrowed += 8
                     bits = (bits << np.uint64(8)) | byte
                     n_bits += 8
-                window = (bits >> np.uint64(n_bits - 16)) & np.uint64(0xFFFF)
-                code = short_steps[table, window >> np.uint64(16 - SHORT_BITS)]
+                step = steps[table, (bits >> np.uint64(n_bits - STEP_BITS)) & np.uint64((1 << STEP_BITS) - 1)]
+                after = k + np.int64((step >> np.uint32(8)) & np.uint32(0xFF))
+                if step != 0 and after + np.int64(step >> np.uint32(16)) <= 64:
+                    n_bits -= np.int64(step & np.uint32(0xFF))
+                    if n_bits < borrowed:
+                        return ENDED_EARLY, position
+                    if k == 0:
+                        table = others
+                    k = 64 if step & np.uint32(ENDS_BLOCK) else after
+                    continue
+                code = codes[table, (bits >> np.uint64(n_bits - 16)) & np.uint64(0xFFFF)]
+                if code == 0:
+                    return (ENDED_EARLY if n_bits - borrowed < 16 else NOT_A_CODE), position
                 symbol = np.int64(code & 0xFF)
-                if code != 0:
-                    n_bits -= np.int64(code >> 8)
-                else:
-                    code = codes[table, window]
-                    if code == 0:
-                        return (ENDED_EARLY if n_bits - borrowed < 16 else NOT_A_CODE), position
-                    symbol = np.int64(code & 0xFF)
-                    n_bits -= np.int64(code >> 8) + (symbol & 15)
+                n_bits -= np.int64(code >> 8) + (symbol & 15)
                 if n_bits < borrowed:
                     return ENDED_EARLY, position
                 if k == 0:

@@ -8,11 +8,14 @@ from jaxtyping import Shaped
 from pydantic import BaseModel, Field, model_serializer, model_validator
 
 from storage.bad_sample import BadSample
-from storage.codes import Code, FileBytes, FixedPoint, Jpeg, Plain, Utf8
+from storage.byte_codes import FileBytes, Jpeg
+from storage.codes import Code, FixedPoint, Plain, Utf8
 from storage.zarr_format import ChunkFormat, Compression
 
 DType = Literal["bool", "uint8", "uint16", "int16", "int32", "int64", "float32", "float64", "str", "bytes"]
 _NAME = r"^[a-z][a-z0-9_]*$"
+_KINDS = {"str": "U", "bytes": "O"}
+"""NumPy's kinds of what is no number."""
 
 
 class Target(BaseModel, frozen=True, extra="forbid"):
@@ -134,8 +137,8 @@ class Target(BaseModel, frozen=True, extra="forbid"):
         return np.moveaxis(values, 1, -1) if self.channels_first else values
 
     def _takes(self, dtype: np.dtype) -> bool:
-        kinds = {"str": "U", "bytes": "O"}
-        return dtype.kind == kinds[self.dtype] if self.dtype in kinds else dtype == np.dtype(self.dtype)
+        kind = _KINDS.get(self.dtype)
+        return dtype == self.dtype if kind is None else dtype.kind == kind
 
     def _check_values(self, array: np.ndarray) -> None:
         checked_by_code = isinstance(self.code, FixedPoint) or array.dtype.kind != "f"

@@ -88,6 +88,10 @@ class ChunkFormat:
             blosc.use_threads = False
             blosc.decompress(packed, out)
 
+    def is_whole(self, data: Shaped[np.ndarray, " b"]) -> bool:
+        """Whether a chunk's bytes match the checksum behind them."""
+        return bool(google_crc32c.value(data[:-_CRC]) == int.from_bytes(data[-_CRC:], "little"))
+
     @property
     def codecs(self) -> list[dict[str, object]]:
         """The codec chain of Zarr's metadata."""
@@ -131,7 +135,8 @@ class ShardFormat:
     def encode_index(self, offsets_and_lengths: UInt64[np.ndarray, "n 2"]) -> bytes:
         """The index of chunks at (offset, length)."""
         data = offsets_and_lengths.astype("<u8").tobytes()
-        return data + google_crc32c.value(data).to_bytes(_CRC, "little")
+        checksum: int = google_crc32c.value(data)
+        return data + checksum.to_bytes(_CRC, "little")
 
     def decode_index(self, data: bytes) -> UInt64[np.ndarray, "n 2"]:
         """The (offset, length) of every chunk. Raises DamagedBytes when the checksum disagrees."""

@@ -3,8 +3,6 @@
 Bytes depend on what is stored alone: no clock, host or path. All that came from outside is escaped.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 import cv2
 import numpy as np
 
@@ -27,8 +25,7 @@ _SHEET_WIDTH = 1600
 def card_objects(dataset: ShardedDataset, contact_sheet: bytes) -> dict[str, bytes]:
     """The objects of :data:`CARD_KEYS`; `contact_sheet` is a PNG, shown in the page too."""
     layers = SampleLayers(dataset, side=_SIDE)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        samples = list(pool.map(layers.inline, spread_over(len(dataset), SHOWN)))
+    samples = layers.inline(spread_over(len(dataset), SHOWN), threads=_THREADS)
     facts = facts_of(dataset, inside_picture=[sample["inside"] for sample in samples if "inside" in sample])
     sheet = encode_webp(_smaller(contact_sheet))
     return {

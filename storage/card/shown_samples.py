@@ -8,6 +8,7 @@ shaded, so that a label that is off shows at once; `field` the place on the atla
 import base64
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from render.zbuffer import RasterBuffers, interpolate, rasterize
 from storage.dataset import ShardedDataset
 from storage.sample_index import sample_index
 
+_READ_AT_ONCE = 16
 OVERLAYS = ("map", "field", "parts")
 _QUALITY = 82
 _MAP_ALPHA, _FIELD_ALPHA, _PARTS_ALPHA = 175, 165, 175
@@ -28,7 +30,8 @@ _MAP_ALPHA, _FIELD_ALPHA, _PARTS_ALPHA = 175, 165, 175
 
 def spread_over(n_samples: int, most: int) -> list[int]:
     """At most so many numbers of samples, evenly over all."""
-    return np.unique(np.linspace(0, max(n_samples - 1, 0), min(most, n_samples)).astype(int)).tolist()
+    chosen: list[int] = np.unique(np.linspace(0, max(n_samples - 1, 0), min(most, n_samples)).astype(int)).tolist()
+    return chosen
 
 
 def encode_webp(picture: UInt8[np.ndarray, "h w c"]) -> bytes:
@@ -78,9 +81,18 @@ class SampleLayers:
             raise KeyError(f"no overlay {name!r}; this data set has {', '.join(self.overlays) or 'none'}")
         return encode_webp(self._fitted(self._drawn(self._read(sample, self._needs(name)), [name])[name]))
 
-    def inline(self, sample: int) -> dict[str, Any]:
-        """All of a sample in one: :meth:`described`, and every picture as a ``data:`` address."""
-        read = self._read(sample, set(self._names))
+    def inline(self, samples: Sequence[int], *, threads: int = 1) -> list[dict[str, Any]]:
+        """All of each sample in one: :meth:`described`, and every picture as a ``data:`` address."""
+        drawn: list[dict[str, Any]] = []
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, len(samples), _READ_AT_ONCE):
+                some = samples[start : start + _READ_AT_ONCE]
+                read = self.dataset.read(some, self._names)
+                each = [{name: values[place] for name, values in read.items()} for place in range(len(some))]
+                drawn += pool.map(self._inline, some, each)
+        return drawn
+
+    def _inline(self, sample: int, read: dict[str, Any]) -> dict[str, Any]:
         row = self.described(sample) | {"image": _address(encode_webp(self._fitted(_cut(read, "image"))))}
         drawn = self._drawn(read, self.overlays)
         row |= {name: _address(encode_webp(self._fitted(picture))) for name, picture in drawn.items()}

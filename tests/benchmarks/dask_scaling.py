@@ -1,14 +1,17 @@
 """How a build scales over Dask's workers: the phases of one process, and the wall time of 1 and 2 worker processes.
 
-    python tests/benchmarks/dask_scaling.py SOURCE [--copies 8] [--workers 1 2]
+    python tests/benchmarks/dask_scaling.py SOURCE [--copies 8] [--workers 1 2] [--rounds 3]
 
-SOURCE is a folder in 300W-LP's layout (facefoundry sample FOLDER). The cluster is made before the clock starts. With a
-busy machine the walls mean little: the load is printed beside them, and the phases are in CPU seconds.
+SOURCE is a folder in 300W-LP's layout (facefoundry sample FOLDER). The cluster is made before the clock starts, and the numbers
+of workers take turns. With a busy machine the walls mean little: the load is printed beside them, and the phases are in CPU
+seconds.
 """
 
 import argparse
 import itertools
 import os
+import shutil
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -57,6 +60,7 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("--copies", type=int, default=8)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     config = PosmapConfig(copies=given.copies, shard_size=128)
     with tempfile.TemporaryDirectory() as folder:
@@ -66,10 +70,20 @@ def main() -> None:
         serial = (plan + publishing) / (plan + shards + publishing)
         print(f"{n} samples; CPU seconds: plan {plan:.1f}, shards {shards:.1f}, publishing {publishing:.1f}")
         print(f"serial fraction {serial:.3f}: {1 / serial:.0f} times one process at most")
-        for workers in given.workers:
-            seconds = wall(config, given.source, out / f"workers-{workers}", workers)
+        walls: dict[int, list[float]] = {workers: [] for workers in given.workers}
+        for round_, workers in itertools.product(range(given.rounds), given.workers):
+            seconds = wall(config, given.source, out / f"workers-{workers}-{round_}", workers)
+            walls[workers].append(seconds)
+            load = os.getloadavg()[0]
             print(
-                f"{workers} Dask workers: {seconds:.1f} s wall, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+                f"{workers} Dask workers: {seconds:.1f} s wall, load {load:.1f} on {os.cpu_count()} cores", flush=True
+            )
+            shutil.rmtree(out / f"workers-{workers}-{round_}")
+        for workers, seconds_of in walls.items():
+            median = statistics.median(seconds_of)
+            ratio = statistics.median(walls[given.workers[0]]) / median
+            print(
+                f"{workers} Dask workers: {median:.1f} s ({min(seconds_of):.1f} to {max(seconds_of):.1f}), {ratio:.2f} times"
             )
 
 

@@ -44,9 +44,9 @@ from storage.processes import usable_cores
 from train.device_targets import DeviceTargets
 from train.loader import make_loader
 from train.loop import compile_network
-from train.restore import SYSTEMS
 from train.run_log import read_log
 from train.system import PhaseConfig, System
+from train.systems import SYSTEMS, system_class
 
 STAGES = ("data", "laws", "systems", "compile", "reading", "decode", "training", "measured")
 DENSEREG_PX = 321
@@ -135,7 +135,7 @@ class Stages:
         for name in ("dan",) if compiled and self.tiny else SYSTEMS:  # a CPU's compiler takes minutes for each
             settings = [f"resolution={DENSEREG_PX}"] if name == "densereg" and not self.tiny else []
             config, _ = training.configs(name, self.preset, settings=settings)  # type: ignore[arg-type]
-            system: System = training._system_class(name).for_dataset(config, self.opened())
+            system: System = system_class(name).for_dataset(config, self.opened())
             system.network.to(DEVICE)
             n = sum(parameter.numel() for parameter in system.network.parameters())
             found[name] = {"parameters": n, "phases": {}}
@@ -162,7 +162,7 @@ class Stages:
         found: dict[str, Any] = {"workers": self.workers}
         for name in SYSTEMS:
             config, _ = training.configs(name, self.preset)  # type: ignore[arg-type]
-            system = training._system_class(name).for_dataset(config, self.opened())
+            system = system_class(name).for_dataset(config, self.opened())
             loader = make_loader(
                 self.opened(), batch_size=min(config.batch_size, len(self.opened())), workers=self.workers,
                 targets=system.targets, device=DEVICE, augment=system.augmentation, augment_on="device",

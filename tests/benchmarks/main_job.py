@@ -69,6 +69,17 @@ def many_pictures(work: Path, n: int, *sample_options: str) -> Path:
     return source
 
 
+def first_pictures(source: Path, folder: Path, n: int) -> Path:
+    """The first pictures of a source as a source of its own: links to the same files."""
+    for picture in sorted(source.glob("*/*.jpg"))[:n]:
+        subset = folder / picture.parent.name
+        subset.mkdir(parents=True, exist_ok=True)
+        for file in (picture, picture.with_suffix(".mat"), picture.with_name("model.json")):
+            if not (subset / file.name).exists():
+                os.link(file, subset / file.name)
+    return folder
+
+
 def usual(work: Path, source: Path) -> list[str]:
     script = (
         "import sys; from pathlib import Path; from tests.benchmarks import usual_recipe;"
@@ -97,7 +108,12 @@ def ours(work: Path, source: Path, maps: str, *options: str) -> list[str]:
 
 
 def run(command: list[str]) -> None:
-    subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, **ONE_THREAD}, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
+
+
+def environment() -> dict[str, str]:
+    """This process's, with one thread for each library."""
+    return {**os.environ, **ONE_THREAD}
 
 
 def timed(command: list[str], work: Path) -> tuple[float, float]:

@@ -19,15 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
+from flows.atlases import own_atlas
 from flows.config import PosmapConfig
-from flows.posmaps import PosmapRecipe, own_atlas
+from flows.posmaps import PosmapRecipe
 from geometry import load_model
 from storage.dataset import open_dataset
 from storage.face_targets import position_map_schema
 from storage.manifest import DatasetPlan, ModelInfo, SourceInfo, table_digests
 from storage.publish import draft_manifest, finished_shards, point_latest, publish, start_version
 from storage.shards import ShardWriter
-from storage.store import store_at
+from storage.stores import store_at
 from storage.verify import verify
 from storage.versions import published_versions
 from train.loader import make_loader

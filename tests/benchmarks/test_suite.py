@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import main_job
-from tests.benchmarks.suite import report, stages, storing
+from tests.benchmarks.suite import jobs, report, stages, storing
 from tests.benchmarks.suite.every_row import every_row
 from tests.benchmarks.suite.material import TINY, Material
 from tests.benchmarks.suite.rows import Contender, Goal, Measured, NotInstalled, Row, Spent, measure, needing
@@ -58,6 +58,7 @@ def test_every_row_runs_and_stands_in_the_table_the_json_and_the_plot(material, 
                 assert median > 0, f"{row.name} beside {one.name}"
         for goal in row.goals:
             assert any(one.name.startswith(goal.beside) for one in row.baselines), f"{row.name}: {goal}"
+            assert goal.limit, f"{row.name} has a goal, and nothing to say where it is missed"
         results.append(once)
     names = [result.row.name for result in results]
     assert len(set(names)) == len(names) >= 20
@@ -123,17 +124,37 @@ def test_contenders_take_turns_and_every_turn_is_divided_by_its_items():
 @pytest.mark.parametrize(
     ("goal", "is_met"),
     [
-        (Goal("theirs", 2.0), True),
-        (Goal("theirs", 2.1), False),
-        (Goal("theirs", 3.0, clock="wall"), True),
-        (Goal("theirs", 0.0, seconds=0.9, clock="wall"), False),
-        (Goal("theirs", 0.0, seconds=1.0, clock="wall"), True),
+        (Goal("theirs", 2.0, limit="so it is"), True),
+        (Goal("theirs", 2.1, limit="so it is"), False),
+        (Goal("theirs", 3.0, clock="wall", limit="so it is"), True),
+        (Goal("theirs", 0.0, seconds=0.9, clock="wall", limit="so it is"), False),
+        (Goal("theirs", 0.0, seconds=1.0, clock="wall", limit="so it is"), True),
     ],
 )
 def test_a_goal_is_held_to_its_own_clock(goal, is_met):
     measured = Measured(_row(goals=(goal,)), {"ours": [Spent(0.5, 1.0)], "theirs": [Spent(1.0, 3.0)]})
     assert report.is_met(measured, goal) is is_met
-    assert ("**not met**" in report.table([measured])) is not is_met
+    assert ("**limit**: so it is" in report.table([measured])) is not is_met
+
+
+def test_two_sizes_of_a_build_give_its_fixed_cost_its_rate_and_300w_lp():
+    def build(name: str, n: int, seconds: float) -> Measured:
+        row = Row(name, "a sample", Contender("ours", lambda: None, n), (Contender(jobs.BARE, lambda: None),), why="so")
+        once = Spent(cpu=seconds / n, wall=2 * seconds / n)
+        return Measured(row, {"ours": [once], jobs.BARE: [Spent(0.001, 0.001)]})
+
+    text = report.planned([build(jobs.FEW, 1000, 5.0), build(jobs.LARGE, 3000, 9.0)])  # 3 s and 2 ms a sample
+    assert "**By processor time:** 3.0 s for a run, 2.00 ms a sample" in text
+    assert "3,000 samples 0.1 min, 3.00 × decoding" in text
+    assert "61,225 samples 2.1 min, 2.05 × decoding" in text
+    assert "**By the clock:** 6.0 s for a run, 4.00 ms a sample" in text
+    assert report.planned([build(jobs.FEW, 1000, 5.0)]) == ""
+
+
+def test_a_run_beside_other_work_or_a_quick_one_says_so():
+    assert report.remarks(MACHINE, "make bench") == ""
+    assert "Other work" in report.remarks(MACHINE | {"load": 3.0}, "make bench")
+    assert "Quick" in report.remarks(MACHINE, 'make bench ARGS="--quick"')
 
 
 def test_the_limit_is_the_longer_of_moving_and_computing():

@@ -96,6 +96,14 @@ def test_a_batch_is_its_samples_in_any_order_and_repetition(toy_dataset, sample,
     assert all(len(values) == len(indices) for values in batch.values())
 
 
+def test_small_targets_that_are_read_together_are_the_same(toy_dataset, sample, monkeypatch):
+    monkeypatch.setattr("storage.dataset.READ_TOGETHER", 1)
+    indices = [6, 0, 3, 3, 7, 1]
+    batch = toy_dataset.read(indices)
+    for row, index in enumerate(indices):
+        assert_is_sample({name: values[row] for name, values in batch.items()}, sample(GOOD[index]))
+
+
 def test_slices_and_arrays_are_indices(toy_dataset):
     assert toy_dataset.read(slice(1, 6, 2))["seed"].tolist() == toy_dataset.read([1, 3, 5])["seed"].tolist()
     assert toy_dataset.read(np.array([-1], dtype=np.int32))["seed"].tolist() == [9 * 1_000_003]
@@ -119,6 +127,12 @@ def test_an_index_outside_says_how_many_there_are(toy_dataset, index):
         toy_dataset[index]
     with pytest.raises(IndexError):
         toy_dataset.read([0, index])
+
+
+@pytest.mark.parametrize("index", [2**63, 2**64 - 1, 2**64, -(2**63) - 1])
+def test_a_number_that_no_int64_holds_is_no_other_sample(toy_dataset, index):
+    with pytest.raises(IndexError):
+        toy_dataset.slots([index])
 
 
 def test_a_mask_is_no_list_of_indices(toy_dataset):

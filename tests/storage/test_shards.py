@@ -14,7 +14,7 @@ from storage.bad_sample import BadSample
 from storage.codes import FILL_CODE
 from storage.dataset import read_table
 from storage.publish import describe_object, start_version
-from storage.shards import LABEL_BYTES, ShardReader, ShardWriter, label
+from storage.shards import LABEL_BYTES, ShardReader, ShardWriter, is_read_together, label
 from storage.store import DamagedObject, LocalStore, MissingObject
 from storage.zarr_format import ChunkFormat, DamagedBytes, ShardFormat
 
@@ -140,6 +140,32 @@ def test_no_flipped_bit_goes_unnoticed(version, plan, name, step):
             read_all(version, plan(), name, 0)
     (version.root / key).write_bytes(good)
     read_all(version, plan(), name, 0)
+
+
+@pytest.mark.parametrize(("name", "step"), [("seed", 1), ("source_id", 3)])
+def test_no_flipped_bit_goes_unnoticed_where_samples_are_read_together(version, plan, name, step):
+    key = f"{name}/{dict(plan().shard_formats())[name].key(0)}"
+    good = version.get(key)
+    places = np.array([place for place, slot in enumerate(plan().slots(0)) if slot not in HOLES])
+    format, reader = open_shard(version, plan(), name, 0)
+    assert is_read_together(format.chunk)
+    together, alone = reader.read_many(places), np.empty(format.chunk.shape, dtype=format.chunk.numpy_dtype)
+    for row, place in zip(together, places.tolist(), strict=True):
+        reader.read_into(place, alone)
+        np.testing.assert_array_equal(row, alone)
+    for place in range(0, len(good), step):
+        flipped = bytearray(good)
+        flipped[place] ^= 1 << (place % 8)
+        (version.root / key).write_bytes(flipped)
+        with pytest.raises(DamagedObject, match=key):
+            open_shard(version, plan(), name, 0)[1].read_many(places)
+
+
+def test_a_hole_is_an_error_among_samples_that_are_read_together(version, plan):
+    hole = next(iter(HOLES))
+    shard, place = divmod(hole, plan().shard_size)
+    with pytest.raises(MissingObject):
+        open_shard(version, plan(), "seed", shard)[1].read_many(np.array(sorted({0, place})))
 
 
 def test_no_truncation_goes_unnoticed(version, plan):

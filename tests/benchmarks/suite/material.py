@@ -1,6 +1,5 @@
 """What the rows work on: made once, when the first row asks for it, and alike for all contenders."""
 
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +25,10 @@ class Sizes:
     fitted: int = 128
     samples: int = 256
     """Of the data set that is read, written and verified."""
-    pictures: int = 768
+    pictures: int = 2048
     """That a whole job turns into samples."""
+    usual: int = 256
+    """That the usual recipe does, and a job beside the large one, so that the fixed cost shows."""
     many: int = 384
     """That a multi-target build turns into samples."""
     drawn: tuple[str, ...] = ()
@@ -37,8 +38,8 @@ class Sizes:
 
 FULL = Sizes()
 FEW = ("--identities", "2", "--expressions", "1", "--views", "8")
-QUICK = Sizes(photographs=16, fitted=32, samples=64, pictures=192, many=64, drawn=FEW)
-TINY = Sizes(faces=2, photographs=2, fitted=2, samples=4, pictures=2, many=2, size_px=128,
+QUICK = Sizes(photographs=16, fitted=32, samples=64, pictures=192, usual=64, many=64, drawn=FEW)
+TINY = Sizes(faces=2, photographs=2, fitted=2, samples=4, pictures=2, usual=1, many=2, size_px=128,
              drawn=("--identities", "1", "--expressions", "1", "--views", "2", "--workers", "1"))  # fmt: skip
 
 
@@ -100,6 +101,11 @@ class Material:
         return self._part("few", self.sizes.many)
 
     @cached_property
+    def for_usual(self) -> Path:
+        """`usual` of the same pictures."""
+        return self._part("for-usual", self.sizes.usual)
+
+    @cached_property
     def jpegs(self) -> list[bytes]:
         """`photographs` of them as bytes."""
         return [path.read_bytes() for path in sorted(self.source.glob("*/*.jpg"))[: self.sizes.photographs]]
@@ -126,12 +132,5 @@ class Material:
         return open_dataset(str(build_here(config, source=source, out=self.folder / "built", workers=1).path))
 
     def _part(self, name: str, n_pictures: int) -> Path:
-        """The first pictures of the source, as a source of its own: links to the same files."""
-        part = self.folder / name
-        for picture in sorted(self.source.glob("*/*.jpg"))[:n_pictures]:
-            folder = part / picture.parent.name
-            folder.mkdir(parents=True, exist_ok=True)
-            for file in (picture, picture.with_suffix(".mat"), picture.with_name("model.json")):
-                if not (folder / file.name).exists():
-                    os.link(file, folder / file.name)
-        return part
+        """The first pictures of the source."""
+        return main_job.first_pictures(self.source, self.folder / name, n_pictures)

@@ -43,6 +43,8 @@ class Goal:
     times: float
     seconds: float | None = None
     clock: str = "cpu"
+    limit: str = ""
+    """What stands in the way where it is not met, in a few words: true of any run that does not meet it."""
 
 
 @dataclass(frozen=True, slots=True)

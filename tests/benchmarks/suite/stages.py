@@ -15,9 +15,11 @@ from render.augmentation import augment_picture
 from render.augmentation_draws import AugmentationDraw
 from render.crop import CropConfig, crop_from_landmarks, warp_image
 from render.moved_labels import Move, moved_labels
+from render.people_config import PRESETS
 from render.zbuffer import rasterize
+from storage import people
 from storage.images import decode_image
-from tests.benchmarks import augmentation_speed, fit_speed, zbuffer_speed
+from tests.benchmarks import augmentation_speed, fit_speed, people_speed, zbuffer_speed
 from tests.benchmarks.suite.material import Material
 from tests.benchmarks.suite.rows import Contender, Goal, Row, needing
 from tests.benchmarks.usual_recipe import render_colors
@@ -27,7 +29,7 @@ COMPILED_LOOP = "compiled loop"
 
 def rows(material: Material) -> Iterator[Row]:
     """In the order in which a sample meets them."""
-    for make in (decode, crop, vertices, atlas_map, z_buffer, fit, augment, augment_labels):
+    for make in (decode, crop, vertices, atlas_map, z_buffer, fit, augment, augment_labels, draw_people):
         yield make(material)
 
 
@@ -139,7 +141,7 @@ def z_buffer(material: Material) -> Row:
         why="Sixteen faces in SIMD lanes (AVX-512; narrower vectors gain less). OpenGL must send the vertices and read the "
         "buffers back, here from Mesa's software renderer; a ray a pixel needs a tree of each mesh first. "
         "docs/zbuffer.md has the stages.",
-        goals=(Goal(COMPILED_LOOP, 4.0),),
+        goals=(Goal(COMPILED_LOOP, 4.0, limit="AVX-512 and near caches without neighbours are needed"),),
         megabytes=(2 * 20 * 256 * 256 + faces[0].nbytes + triangles.nbytes) / 1e6,
     )  # fmt: skip
 
@@ -222,7 +224,10 @@ def fit(material: Material) -> Row:
         why="Only the landmarks' rows of the model are touched, the coefficients are eliminated and the whole batch is one "
         "product; what is left is a Cholesky factor of 136 rows an iteration. eos evaluates its model anew in every "
         "iteration, SciPy all differences.",
-        goals=(Goal("eos-py", 100.0), Goal("SciPy", 200.0)),
+        goals=(
+            Goal("eos-py", 100.0, limit="a Cholesky factor of 136 rows an iteration"),
+            Goal("SciPy", 200.0, limit="a Cholesky factor of 136 rows an iteration"),
+        ),
         megaflops=6 * (small**3 / 3 + 2 * small**2 * 9) / 1e6,
     )  # fmt: skip
 
@@ -249,7 +254,7 @@ def augment(material: Material) -> Row:
         ),
         why="Geometry is one warp of bytes in fixed point, all colour changes are one table of 256 levels a channel. "
         "Decoding is the yardstick: reading must not wait for augmentation.",
-        goals=(Goal("decoding", 1.0),),
+        goals=(Goal("decoding", 1.0, limit="one bilinear warp takes as long as a smooth JPEG of 256² to decode"),),
         megabytes=2 * picture.nbytes / 1e6,
     )  # fmt: skip
 
@@ -273,4 +278,24 @@ def augment_labels(material: Material) -> Row:
         (Contender("compiled loop, map drawn anew", usual),),
         why="A stored map is moved by one affine map of its texels, and mirrored by a table; nothing is rasterised.",
         megabytes=2 * 4 * 3 * size * size / 1e6,
+    )  # fmt: skip
+
+
+def draw_people(material: Material) -> Row:
+    n_views = 4
+    plan = people.PeoplePlan(PRESETS[people_speed.BULK[0]]().model_copy(update={"side_px": 256}), 0, 1, 1, n_views, 0.1)
+    faces, triangles = material.in_crops[:1], np.ascontiguousarray(material.model.triangles)
+
+    def drawn() -> None:
+        family = people.draw_family(plan, 0, 0)
+        for view in range(n_views):
+            people.draw_picture(plan, family, view, people.draw_shot(plan, family, view))
+
+    return Row(
+        "draw people", f"a picture of 256² with hair, light, background and noise, {n_views} of a family",
+        Contender("draw_picture", drawn, n_views),
+        (Contender("compiled loop, the bare face unlit", lambda: zbuffer_speed.as_usual(faces, triangles, 256)),),
+        why="The baseline is a fifth of the work: one z-buffer of the skin alone. A person's colours are drawn once and "
+        "not counted. docs/rendered-people.md has the stages.",
+        goals=(Goal(COMPILED_LOOP, 0.0, seconds=0.04, limit="anti-aliased edges are drawn at twice the side"),),
     )  # fmt: skip
