@@ -22,6 +22,7 @@ FURTHER_CODES = {
     "fit-landmarks": "3, 4",
     "profile": "3, 4",
     "prune": "4",
+    "train": "4: another process trains in this run's folder",
     "verify": "1 also: something is damaged and stays so; 4 with `--repair`",
     "fit": "1 also: a face could not be used; the others are written",
     "predict": "1 also: an input could not be used; the others are written",

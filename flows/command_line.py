@@ -3,13 +3,17 @@
 import os
 import select
 import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import typer
 
 from flows.commands import building, datasets, deploying, fitting, looking, models, sources, training
 from flows.commands.exit_codes import INTERRUPTED, NO_READER, WRONG_USE, complain, end_workers, exit_code_of
+from flows.errors import what_is_wrong
+from flows.progress import alive
 
-_UsageError = typer.BadParameter.__bases__[0]  # click's, wherever typer keeps it
+_UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]  # click's, wherever typer keeps it
 
 app = typer.Typer(
     help="Dense face alignment training data: 3DMM fits, UV atlases and position maps in Zarr shards.\n\n"
@@ -33,7 +37,8 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):  # a terminal may not know every sign, or a file's name be no text at all
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = app(prog_name="facefoundry", standalone_mode=False)
+        with _alive(sys.argv[1:]):
+            code = app(prog_name="facefoundry", standalone_mode=False)
         if code == INTERRUPTED:  # what newer typers make of Ctrl-C; older ones let KeyboardInterrupt through
             raise KeyboardInterrupt
         if sys.stdout is not None:  # None: closed by the shell (>&-)
@@ -43,6 +48,9 @@ def main() -> None:
             raise
         code = _code_of_broken_pipe(ended.__context__)
     except _UsageError as error:
+        said = getattr(error.__cause__, "errors", None)
+        if said is not None:  # newer typers let pydantic look at values, and hand on what it says
+            error.message = what_is_wrong(said(), name="", as_typed=True)
         error.show()
         code = WRONG_USE
     except (KeyboardInterrupt, typer.Abort):
@@ -53,6 +61,14 @@ def main() -> None:
     except Exception as error:
         code = exit_code_of(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _alive(words: Sequence[str]) -> AbstractContextManager[None]:
+    """Signs of life in a pipe, of the command that these words ask for; under --json, and while it serves, there are none."""
+    quiet = (
+        "--json" in words or words[:1] in ([], ["browse"]) or os.environ.get("RANK", "0") != "0"
+    )  # of several processes one
+    return nullcontext() if quiet else alive(" ".join(words[: 2 if words[0] == "model" else 1]))
 
 
 def _code_of_broken_pipe(error: BrokenPipeError) -> int:

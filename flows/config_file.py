@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import FLOW_NAMES
-from flows.errors import WrongConfig
+from flows.errors import WrongConfig, what_is_wrong
 
 Table = Mapping[str, Any]
 
@@ -54,9 +54,8 @@ def check_table(path: str | os.PathLike[str], flow: str, table: Table, types: Ma
         create_model(flow, **fields).model_validate(table)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        sentence = first["msg"].removeprefix("Value error, ")
-        raise WrongConfig(f"{path}: [{flow}] {key} = {first['input']!r}: {sentence}") from None
+        name = f"[{flow}] {'.'.join(map(str, first['loc']))} ="
+        raise WrongConfig(f"{path}: {what_is_wrong([first], name=name)}") from None
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -33,8 +33,11 @@ _PURPOSES = {
     "cluster": "builds on Dask",
     "detect": "landmarks by a detector",
     "parquet": "tables of landmarks, exports",
-    "browser": "the tests of the card's page",
+    "onnx": "trained systems as ONNX",
+    "kubernetes": "workers on Kubernetes; not part of make setup",
 }
+_FOR_THE_PROJECT = ("all", "dev", "bench", "browser")
+"""`all` is the others together; the rest are for who works on the project, and most machines do well without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,11 @@ def package_checks(requirements: Sequence[str]) -> Iterator[Check]:
     groups: dict[str, list[Requirement]] = {"": []}
     for text in requirements:
         marked = re.search(r"extra\s*==\s*[\"']([\w-]+)[\"']", text)
-        groups.setdefault(marked[1] if marked else "", []).append(Requirement(text))
+        extra, need = marked[1] if marked else "", Requirement(text)
+        if need.marker is None or need.marker.evaluate({"extra": extra}):  # wanted on this machine, by this Python
+            groups.setdefault(extra, []).append(need)
     for extra, wanted in groups.items():
-        if extra in ("all", "dev"):  # the one is the others together; the other is for who works on the project
+        if extra in _FOR_THE_PROJECT:
             continue
         versions = {need.name: _installed(need.name) for need in wanted}
         missing = [name for name, version in versions.items() if version is None]
@@ -177,7 +182,7 @@ def out_check(out: str) -> Check:
 
 
 def _bucket_check(out: str) -> Check:
-    from storage.store import store_at
+    from storage.stores import store_at
 
     try:
         names = store_at(out).folders()

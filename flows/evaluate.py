@@ -33,14 +33,18 @@ def evaluate(
     """Metrics, cumulative error curves and a page of predictions, beside the mean shape and the papers' figures."""
     from train.evaluation_report import table_lines
 
+    name, known_version = evaluations.name_of_data(data, version, protocol)
+    tags = [f"dataset:{name}", *([f"version:{known_version}"] if known_version else [])]
+    test = f"{name} {known_version}" if known_version else name
+    name_run(f"evaluate {test}", *tags)
     done = evaluations.evaluate_here(
-        checkpoint, data, version=version, protocol=protocol, pictures=pictures, boxes=boxes, scheme=scheme, label_yaw=label_yaw,
-        model=model, passes=passes, out=out,
+        checkpoint, data, version=known_version, protocol=protocol, pictures=pictures, boxes=boxes, scheme=scheme,
+        label_yaw=label_yaw, model=model, passes=passes, out=out,
     )  # fmt: skip
     lines = table_lines(done.document)
     for line in lines:
         get_run_logger().info(line)
-    system, test = done.document["system"], done.document["set"]
-    name_run(f"evaluate {system} on {test}", f"system:{system}")
+    system = done.document["system"]
+    name_run(f"evaluate {system} on {test}", f"system:{system}", *tags)
     show_evaluation(done.folder, lines)
     return {"folder": str(done.folder), "n_images": done.document["n_images"], "set": done.document["set"]}

@@ -106,14 +106,8 @@ def evaluate_here(
     from train.prediction import Predictor, best_device
     from train.restore import restore
 
-    place = data_place(data, DATASETS)
-    data = place if "://" in str(place) else Path(place)
-    name = protocol or guessed_protocol(data)
-    if name not in PROTOCOLS:
-        raise ValueError(f"there is no protocol {name!r}; there are {', '.join(PROTOCOLS)}")
+    data, name = _chosen(data, version, protocol)
     chosen = PROTOCOLS[name]
-    if version is not None and chosen.kind != "data set":
-        raise ValueError(f"data sets alone have versions, and {data} is measured by the protocol {name}")
     device = best_device()
     predictor = Predictor(restore(checkpoint, device=device), device=device)
     if chosen.kind == "data set":
@@ -143,6 +137,30 @@ def evaluate_here(
     whole = type(found)(document, found.errors, found.faces, found.template)
     folder = Path(out) if out is not None else Path("evaluations") / _folder_name(document)
     return Evaluated(folder, tuple(write_report(whole, folder)), document)
+
+
+def name_of_data(data: str | os.PathLike[str], version: str | None, protocol: str | None) -> tuple[str, str | None]:
+    """What is measured, for people: a data set's name and its version, or a folder's or table's own name.
+
+    Raises as :func:`evaluate_here` does for data that do not fit.
+    """
+    place, name = _chosen(data, version, protocol)
+    if PROTOCOLS[name].kind != "data set":
+        return Path(place).absolute().name, None
+    manifest = open_dataset(place, version).manifest
+    return manifest.name, manifest.version
+
+
+def _chosen(data: str | os.PathLike[str], version: str | None, protocol: str | None) -> tuple[str | Path, str]:
+    """Where the data lie, and the name of the protocol."""
+    place = data_place(data, DATASETS)
+    place = place if "://" in str(place) else Path(place)
+    name = protocol or guessed_protocol(place)
+    if name not in PROTOCOLS:
+        raise ValueError(f"there is no protocol {name!r}; there are {', '.join(PROTOCOLS)}")
+    if version is not None and PROTOCOLS[name].kind != "data set":
+        raise ValueError(f"data sets alone have versions, and {place} is measured by the protocol {name}")
+    return place, name
 
 
 def guessed_protocol(data: str | os.PathLike[str]) -> str:

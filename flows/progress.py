@@ -1,11 +1,15 @@
-"""Live progress: a bar with rate and time left on a terminal, a plain line now and then in a pipe."""
+"""Live progress: a bar with rate and time left on a terminal, a plain line every five seconds in a pipe.
+
+In a pipe the line comes by the clock, not by the work: whoever reads a log sees that a program lives, also while one step of
+its work takes minutes, or before the work that can be counted has begun.
+"""
 
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 Report = Callable[[int], None]
 """``report(n)``: n more samples are done."""
@@ -70,6 +74,66 @@ def told_once() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
+_speakers: list[Callable[[], str]] = []
+"""Who has a line to say, the innermost last."""
+_voice = threading.Lock()
+_said_at = 0.0
+
+
+def say(line: str) -> None:
+    """One line on standard error, from which the five seconds count anew."""
+    global _said_at
+    with _voice:
+        print(line, file=sys.stderr, flush=True)
+        _said_at = time.monotonic()
+
+
+@contextmanager
+def told_meanwhile(line: Callable[[], str]) -> Iterator[None]:
+    """Say ``line()`` whenever five seconds have gone by without a word, until the block ends; of nested ones the innermost."""
+    global _said_at
+    _speakers.append(line)
+    if len(_speakers) > 1:  # the outermost block has the clock
+        try:
+            yield
+        finally:
+            _speakers.remove(line)
+        return
+    _said_at = time.monotonic()
+    ended = threading.Event()
+    clock = threading.Thread(target=_speak_until, args=(ended,), daemon=True)
+    clock.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        clock.join()
+        _speakers.remove(line)
+
+
+def _speak_until(ended: threading.Event) -> None:
+    while not ended.wait(max(_said_at + _SECONDS_BETWEEN_LINES - time.monotonic(), 0.001)):
+        if is_due():
+            with suppress(OSError, ValueError):  # nobody reads standard error any more
+                say(_speakers[-1]())
+
+
+def is_due() -> bool:
+    """Whether five seconds have gone by without a word."""
+    return time.monotonic() - _said_at >= _SECONDS_BETWEEN_LINES
+
+
+@contextmanager
+def alive(what: str) -> Iterator[None]:
+    """Say how long a command has been working, while it shows no other progress. On a terminal nothing is said."""
+    start = time.monotonic()
+    if sys.stderr is None or sys.stderr.isatty():
+        yield
+        return
+    with told_meanwhile(lambda: f"{what}: {time.monotonic() - start:.0f} s"):
+        yield
+
+
 @contextmanager
 def shown(what: str, total: int, *, unit: str = "samples") -> Iterator[Report]:
     """Show the progress of `total` units of work on standard error until the block ends."""
@@ -77,17 +141,27 @@ def shown(what: str, total: int, *, unit: str = "samples") -> Iterator[Report]:
         with _bar(what, total, unit) as report:
             yield report
     else:
-        yield _Lines(what, total, unit)
+        lines = _Lines(what, total, unit)
+        with told_meanwhile(lines.line):
+            yield lines
 
 
 @contextmanager
 def _bar(what: str, total: int, unit: str) -> Iterator[Report]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class Rate(ProgressColumn):
-        def render(self, task) -> Text:
+        def render(self, task: Task) -> Text:
             return Text(f"{task.finished_speed or task.speed or 0:.3g} {unit}/s")
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
@@ -100,14 +174,14 @@ class _Lines:
     def __init__(self, what: str, total: int, unit: str) -> None:
         self._what, self._total, self._unit = what, total, unit
         self._done, self._start = 0, time.monotonic()
-        self._last_line = self._start
 
     def __call__(self, n: int) -> None:
         self._done += n
-        now = time.monotonic()
-        if now - self._last_line < _SECONDS_BETWEEN_LINES and self._done < self._total:
-            return
-        self._last_line = now
-        rate = self._done / max(now - self._start, 1e-9)
+        if self._done >= self._total or is_due():
+            say(self.line())
+
+    def line(self) -> str:
+        """How far it is."""
+        rate = self._done / max(time.monotonic() - self._start, 1e-9)
         left = f", {rate:.3g}/s, {(self._total - self._done) / rate:.0f} s left" if rate else ""
-        print(f"{self._what}: {self._done}/{self._total} {self._unit}{left}", file=sys.stderr, flush=True)
+        return f"{self._what}: {self._done}/{self._total} {self._unit}{left}"

@@ -21,7 +21,7 @@ from storage.bad_sample import Rejected
 from storage.card import CARD_PAGE_KEY
 from storage.card.shown_samples import encode_webp
 from storage.images import decode_image
-from storage.store import store_at
+from storage.stores import store_at
 
 _WIDTH_PX = 1000
 """Of pictures in artifacts: they lie in the server's database, some 100 kB each."""

@@ -1,28 +1,36 @@
 """Training a system on a published data set: config, validation, run folder, model card. Torch is imported when it starts."""
 
 import hashlib
-import importlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from pydantic import ValidationError
+
+from flows.errors import what_is_wrong
 from storage.dataset import ShardedDataset, open_dataset
+from storage.folder_lock import only_one_in
 from storage.manifest import digest_of
+from storage.publish import AlreadyBuilding
+from storage.source_groups import place_of_group
+from storage.views import groups_of, select
+from train.systems import system_class
 
 if TYPE_CHECKING:
     from train.loop import RunConfig
     from train.run_log import Progress
     from train.system import System, SystemConfig
 
-SystemName = Literal["dan", "densereg", "fan3d", "mesh_gcn", "prnet"]
 PresetName = Literal["tiny", "paper"]
 CARD, METRICS, EVALUATION = "card.md", "metrics.json", "evaluation"
 RUNS_FOLDER = "runs"
-_SPLITS = 50
 _MEASURED_CROPS, _MEASURED_PHOTOGRAPHS = 500, 20
 """At the end of a training, of the validation set."""
 
@@ -54,8 +62,19 @@ class _Validation:
     described: str
 
 
+class AlreadyTraining(AlreadyBuilding):
+    """Another process trains in this run's folder."""
+
+    def __str__(self) -> str:
+        holder = "another process" if self.pid is None else f"process {self.pid}"
+        return (
+            f"{holder} is training in {self.folder} at this moment; wait until it ends, or stop it, and start again: this one "
+            "goes on where that one stopped"
+        )
+
+
 def train_here(
-    system_name: SystemName,
+    system_name: str,
     data: str | os.PathLike[str],
     *,
     version: str | None = None,
@@ -68,6 +87,7 @@ def train_here(
     augment: str | None = None,
     pretrained: str | os.PathLike[str] | None = None,
     resume: bool = True,
+    tell: Callable[[str], None] = lambda doing: None,
     report: "Callable[[Progress], None]" = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> TrainingDone:
@@ -75,17 +95,19 @@ def train_here(
 
     `data` is a data set's folder, or the name of one in `out`. `validation` is another one; without it `hold_out` is the
     share of the people (where nobody is known, of the photographs) that is not learnt from. `settings` are
-    ``field=value`` of the system's config or of :class:`train.loop.RunConfig`; `steps` is the length of every phase.
-    Raises ValueError for what does not fit, and as :func:`train.loop.train` does.
+    ``field=value`` of the system's config or of :class:`train.loop.RunConfig`; `steps` is the length of every phase. `tell`
+    hears what is done beside steps. Raises AlreadyTraining while another process trains in that folder, ValueError for what
+    does not fit, and as :func:`train.loop.train` does.
     """
     from train.loop import draw_weights_from, train
+    from train.processor import processor
 
     start = time.monotonic()
     config, run_config = configs(system_name, preset, settings=settings, steps=steps, augment=augment)
     dataset = open_dataset(data_place(data, out), version)
     chosen = _validation_of(dataset, validation, out=out, hold_out=hold_out, seed=run_config.seed)
     draw_weights_from(run_config.seed)
-    system = _system_class(system_name).for_dataset(config, chosen.training)
+    system = system_class(system_name).for_dataset(config, chosen.training)
     if pretrained is not None:
         system.load_pretrained(Path(pretrained))
     content = {
@@ -96,32 +118,51 @@ def train_here(
     }
     name = f"{dataset.manifest.name}-{dataset.manifest.version}-{digest_of(content)[:12]}"
     folder = Path(out) / RUNS_FOLDER / system_name / name
-    done = train(
-        system,
-        chosen.training,
-        folder,
-        run_config,
-        validation=chosen.validation,
-        resume=resume,
-        report=report,
-        stop=stop,
-    )
-    best = folder / "best.pt"
-    result = TrainingDone(
-        folder=folder,
-        checkpoint=best if done.best_validation is not None and best.is_file() else folder / "last.pt",
-        measure=done.measure,
-        validation=done.best_validation,
-        steps=done.steps,
-        seconds=time.monotonic() - start,
-        finished=done.finished,
-        is_main=done.is_main,
-    )
-    if done.is_main:
-        if done.finished and chosen.validation is not None:
-            _measure(result, chosen.validation)
-        _write_card(result, system, run_config, preset, chosen)
+    with _sole_trainer(folder):
+        trained_by = processor(os.environ, one_thread=preset == "tiny")
+        tell(f"{dataset.manifest.name} {dataset.manifest.version}, {_counted(chosen)}; {trained_by}")
+        done = train(
+            system,
+            chosen.training,
+            folder,
+            run_config,
+            validation=chosen.validation,
+            resume=resume,
+            report=report,
+            stop=stop,
+        )
+        best = folder / "best.pt"
+        result = TrainingDone(
+            folder=folder,
+            checkpoint=best if done.best_validation is not None and best.is_file() else folder / "last.pt",
+            measure=done.measure,
+            validation=done.best_validation,
+            steps=done.steps,
+            seconds=time.monotonic() - start,
+            finished=done.finished,
+            is_main=done.is_main,
+        )
+        if done.is_main:
+            if done.finished and chosen.validation is not None:
+                tell("measuring on what was not learnt from")
+                _measure(result, chosen.validation)
+            _write_card(result, system, run_config, preset, chosen)
     return result
+
+
+def is_first_process() -> bool:
+    """Whether this process is the only one of a training, or the first of several (torch's RANK)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _counted(chosen: _Validation) -> str:
+    held_out = 0 if chosen.validation is None else len(chosen.validation)
+    return f"{len(chosen.training)} samples to learn from, {held_out} to validate by"
+
+
+def _sole_trainer(folder: Path) -> AbstractContextManager[None]:
+    """Hold the run's folder; of several processes of one training the first one does."""
+    return only_one_in(folder, AlreadyTraining) if is_first_process() else nullcontext()
 
 
 def _measure(done: TrainingDone, validation: ShardedDataset) -> None:
@@ -149,7 +190,7 @@ def _measure(done: TrainingDone, validation: ShardedDataset) -> None:
 
 
 def configs(
-    system_name: SystemName,
+    system_name: str,
     preset: PresetName,
     *,
     settings: Sequence[str] = (),
@@ -159,8 +200,11 @@ def configs(
     """The preset's whole config and the run's, with what was asked for changed. Raises ValueError, naming the fields."""
     from train.loop import RunConfig
 
-    module = _module(system_name)
-    own: dict[str, Any] = module.PRESETS[preset]().model_dump(mode="json")
+    presets = system_class(system_name).presets
+    if preset not in presets:
+        raise ValueError(f"{system_name} has no preset {preset!r}; it has {', '.join(presets)}")
+    chosen = presets[preset]()
+    own: dict[str, Any] = chosen.model_dump(mode="json")
     run = RunConfig().model_dump(mode="json")
     if augment is not None:
         run["augment"] = augment
@@ -173,8 +217,10 @@ def configs(
             raise ValueError(f"--set takes field=value, such as batch_size=8, not {setting!r}")
         target = own if path.split(".")[0] in own else run
         _set(target, path, _value(text), known=(*own, *run))
-    config_class = type(module.PRESETS[preset]())
-    return config_class.model_validate(own), RunConfig.model_validate(run)
+    try:
+        return type(chosen).model_validate(own), RunConfig.model_validate(run)
+    except ValidationError as error:
+        raise ValueError(f"--set {what_is_wrong(error.errors())}") from None
 
 
 def _set(target: dict[str, Any], path: str, value: object, *, known: Sequence[str]) -> None:
@@ -203,18 +249,6 @@ def _value(text: str) -> object:
         return text
 
 
-def _module(system_name: str) -> Any:
-    from train.restore import SYSTEMS
-
-    return importlib.import_module(SYSTEMS[system_name][0])
-
-
-def _system_class(system_name: str) -> Any:
-    from train.restore import SYSTEMS
-
-    return getattr(_module(system_name), SYSTEMS[system_name][1])
-
-
 def data_place(data: str | os.PathLike[str], out: str | os.PathLike[str]) -> str | Path:
     """A data set's folder, or one of that name in `out`."""
     named = Path(out) / data
@@ -229,8 +263,6 @@ def _validation_of(
     hold_out: float,
     seed: int,
 ) -> _Validation:
-    from storage.views import split
-
     if validation is not None:
         other = open_dataset(data_place(validation, out))
         _refuse_shared_photographs(dataset, other)
@@ -240,16 +272,34 @@ def _validation_of(
     if hold_out == 0:
         return _Validation(dataset, None, "none")
     by: Literal["identity", "photograph"] = "identity" if "identity" in dataset.schema.names else "photograph"
-    shares = {"train": 1 - hold_out, "validation": hold_out}
-    for attempt in range(seed, seed + _SPLITS):  # of few people the drawn share may be none at all
-        parts = split(dataset, shares, by=by, seed=attempt)
-        if len(parts["train"]) and len(parts["validation"]) >= hold_out / 2 * len(dataset):
-            people = "people" if by == "identity" else "photographs"
-            return _Validation(parts["train"], parts["validation"], f"{hold_out:g} of the {people}, split {attempt}")
-    raise ValueError(
-        f"{dataset.manifest.name} has too few {by} groups to hold {hold_out:g} of them out for validation: name another "
-        "data set with --validation, or take --hold-out 0"
-    )
+    groups = groups_of(dataset, by)
+    sizes = Counter(groups)
+    if len(sizes) < 2:
+        raise ValueError(
+            f"{dataset.manifest.name} has too few {by} groups to hold {hold_out:g} of them out for validation: name another "
+            "data set with --validation, or take --hold-out 0"
+        )
+    held_out = _held_out(sizes, hold_out, seed)
+    rows = np.array([group in held_out for group in groups])
+    people = "people" if by == "identity" else "photographs"
+    described = f"{hold_out:g} of the {people}, split {seed}"
+    return _Validation(select(dataset, np.flatnonzero(~rows)), select(dataset, np.flatnonzero(rows)), described)
+
+
+def _held_out(sizes: Mapping[str, int], share: float, seed: int) -> Set[str]:
+    """The groups that are not learnt from: some, never all, and as nearly that share of the samples as can be.
+
+    Where a group's place and the share decide alone (:func:`storage.views.split`), a data set that grows moves nobody. So it
+    is where there are many groups. Of a few the luck of the draw would hold out none of them or most: then those with the
+    last places are taken, as many as come nearest to the share.
+    """
+    by_place = sorted(sizes, key=lambda group: place_of_group(group, seed), reverse=True)
+    wanted = share * sum(sizes.values())
+    drawn = [group for group in by_place if place_of_group(group, seed) >= 1 - share]
+    if len(drawn) < len(by_place) and 0.5 <= sum(sizes[group] for group in drawn) / wanted <= 1.5:
+        return set(drawn)
+    ends = np.cumsum([sizes[group] for group in by_place[:-1]])
+    return set(by_place[: int(np.argmin(np.abs(ends - wanted))) + 1])
 
 
 def _refuse_shared_photographs(dataset: ShardedDataset, validation: ShardedDataset) -> None:

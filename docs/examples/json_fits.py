@@ -4,7 +4,15 @@
 
     {"identity": [...], "expression": [...], "rotation": [[...], [...], [...]], "scale": 0.9, "translation_px": [x, y, z]}
 
-coefficients in the model file's scaling, the camera in true pixels (x right, y down, z toward the viewer).
+Coefficients in the model file's scaling. The camera takes a vertex v of the model (millimetres, x to the viewer's right, y up, z
+toward the viewer) to true pixels, counted from zero at the centre of the first one, y down, z toward the viewer::
+
+    x = scale (R v)_x + t_x        y = t_y - scale (R v)_y        z = scale (R v)_z + t_z
+
+So `rotation` is R by rows, with determinant +1, of axes that have y up: the turn to y down is the camera's. A head that looks
+straight into the lens has the identity; one that turns to the viewer's right by a has [[cos a, 0, sin a], [0, 1, 0],
+[-sin a, 0, cos a]]. From pitch, yaw and roll of 300W-LP it is `geometry.rotation.rotation_from_euler(pitch, yaw, roll)`.
+`docs/examples/json_fit.json` is such a file.
 """
 
 import json
@@ -15,7 +23,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from flows.config import PosmapConfig
-from flows.posmaps import Picture, PosmapRecipe
+from flows.posmap_sample import Picture
+from flows.posmaps import PosmapRecipe
 from flows.recipe import PlannedPicture, PlannedSource, ReadFile
 from geometry.camera import ScaledOrthographicCamera
 from geometry.morphable_model import Coefficients

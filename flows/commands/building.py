@@ -128,6 +128,8 @@ def build(
     from flows.presets import PRESETS
     from flows.progress import progress_of
     from storage.store import place_of
+    from storage.stores import store_at
+    from storage.versions import published_versions
 
     start = time.monotonic()
     chosen = PRESETS[preset.value]
@@ -145,6 +147,7 @@ def build(
         raise typer.BadParameter(wrong_setting(error)) from None
     if source is None and not as_json:
         source = _drawn_sample(settings, local_folder(place_of(out)))
+    before = published_versions(store_at(out).folder(settings.name))
     published = build_here(
         settings,
         source=source,
@@ -158,6 +161,7 @@ def build(
         scheduler=scheduler,
     )
     seconds = time.monotonic() - start
+    was_there = [state for state in before if state.version == published.version]
     if as_json:
         print_json(
             dataset=published.dataset,
@@ -165,9 +169,13 @@ def build(
             path=str(published.path),
             samples=published.samples,
             rejected=published.rejected,
+            already_there=bool(was_there),
             seconds=round(seconds, 3),
         )
         return
+    for state in was_there:
+        again = "" if state.is_latest else ", but that it is the latest again"
+        print(f"already there: {published.dataset} {published.version}, nothing to do{again}")
     print(f"data set       {published.path}")
     print(f"contact sheet  {published.contact_sheet}")
     print(f"samples        {published.samples}, {published.rejected} rejected, {seconds:.1f} s")

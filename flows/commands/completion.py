@@ -5,11 +5,13 @@ never asks an object store, and offers nothing rather than complain.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from flows import FLOW_NAMES
+from train.systems import system_names
 
 AUGMENTATION_NAMES = ("prnet", "densereg", "dan", "fan3d", "mesh_gcn", "everything", "slight")
 """Those of :mod:`render.augmentation_presets`, known before its compiled kernels are loaded."""
@@ -29,18 +31,26 @@ def data_sets(ctx: Any, incomplete: str) -> list[str]:
 
 
 def versions(ctx: Any, incomplete: str) -> list[tuple[str, str]]:
-    """Versions of the data set that the line names, the latest first."""
+    """Versions of the data set that the line names, the newest first, with the day of their publication."""
     # Behind an option that still waits for its value, arguments are words that nobody has taken yet.
     dataset = _named(ctx, "dataset", "what", "data") or next(iter(ctx.args), None)
     if dataset is None:
         return []
     places = [Path(dataset), Path(_out(ctx), dataset)]  # --data takes a name in --out too
-    found = [path.name for place in places for path in _folders(place) if (path / _MANIFEST).is_file()]
+    found = [(when, path.name) for place in places for path in _folders(place) if (when := _published(path))]
     latest = next((text for place in places if (text := _text(place / _LATEST))), "")
     return [
-        (version, "latest" if version in latest else "")
-        for version in sorted(found, key=lambda name: name not in latest)
+        (name, f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(when))}{', latest' if name in latest else ''}")
+        for when, name in sorted(found, reverse=True)
     ]
+
+
+def _published(version: Path) -> float:
+    """When a version was published (s); 0 where it was not."""
+    try:
+        return (version / _MANIFEST).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def models(ctx: Any, incomplete: str) -> list[str]:
@@ -51,6 +61,11 @@ def models(ctx: Any, incomplete: str) -> list[str]:
 def checkpoints(ctx: Any, incomplete: str) -> list[str]:
     """Checkpoints of the trainings that lie here."""
     return [*_matches(ctx, "runs/*/*/best.pt"), *_matches(ctx, "runs/*/*/last.pt")]
+
+
+def systems(ctx: Any, incomplete: str) -> list[str]:
+    """This project's systems, and what installed packages add."""
+    return list(system_names())
 
 
 def fits(ctx: Any, incomplete: str) -> list[str]:

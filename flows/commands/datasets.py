@@ -3,10 +3,10 @@
 import json
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -21,7 +21,6 @@ from flows.commands.options import (
     OutUrl,
     Version,
     given_model,
-    print_document,
     print_json,
 )
 
@@ -39,13 +38,13 @@ def list_datasets(
     facefoundry list
     facefoundry list --out s3://faces/datasets
     """
-    from storage.store import store_at
+    from storage.stores import store_at
     from storage.versions import published_versions
 
     store = store_at(out)
     if isinstance(store.place, Path) and store.place.is_file():
         raise ValueError(f"{out} is a file; data sets lie in a folder")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "dataset": name,
             "version": state.version,
@@ -74,9 +73,14 @@ def info(dataset: DatasetPath, version: Version = None, as_json: Json = False) -
     facefoundry info datasets/300wlp-posmaps
     facefoundry info datasets/300wlp-posmaps --version 864864a7acfc07c1 --json
     """
+    from flows.dataset_page import page_lines
     from storage.dataset import open_dataset
 
     opened = open_dataset(dataset, version)
+    if not as_json:
+        for line in page_lines(opened):
+            print(line)
+        return
     manifest = opened.manifest
     about = {
         "dataset": manifest.name,
@@ -91,7 +95,7 @@ def info(dataset: DatasetPath, version: Version = None, as_json: Json = False) -
         "targets": {t.name: f"{t.dtype} {list(t.sample_shape)} {t.unit}".strip() for t in opened.schema.everything},
         "rejected_samples": [hole.model_dump() for hole in manifest.rejected],
     }
-    print_document(about, as_json=as_json)
+    print_json(**about)
 
 
 @app.command()
@@ -195,7 +199,7 @@ def prune(
     facefoundry prune datasets/300wlp-posmaps --keep 3
     facefoundry prune datasets/300wlp-posmaps --keep 1 --keep-days 30
     """
-    from storage.store import store_at
+    from storage.stores import store_at
     from storage.versions import prune as prune_versions
 
     done = prune_versions(store_at(dataset), keep=keep, keep_days=keep_days, now_s=time.time())
@@ -223,7 +227,7 @@ def pin(
     facefoundry pin datasets/300wlp-posmaps 864864a7acfc07c1 prnet-run-7 --release
     """
     from storage import pins
-    from storage.store import store_at
+    from storage.stores import store_at
 
     (pins.unpin if release else pins.pin)(store_at(dataset), version, holder)
     if as_json:
@@ -256,7 +260,7 @@ def export(
 
     if format and to != "meshes":
         raise typer.BadParameter(f"--format belongs to --to meshes, not to {to}")
-    exports = {
+    exports: dict[str, Callable[..., Any]] = {
         "webdataset": webdataset.export,
         "prnet": prnet.export,
         "huggingface": parquet.export_huggingface,

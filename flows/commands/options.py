@@ -37,9 +37,6 @@ DatasetPath = Annotated[
 DatasetName = Annotated[
     str, typer.Argument(metavar="DATASET", autocompletion=completion.data_sets, help="<out>/<name>; s3://bucket/… too.")
 ]
-Checkpoint = Annotated[
-    Path, typer.Argument(autocompletion=completion.checkpoints, help="last.pt or best.pt of a training.")
-]
 Version = Annotated[
     str | None, typer.Option(autocompletion=completion.versions, help="A version; default: the latest.")
 ]
@@ -56,9 +53,16 @@ def wrong_setting(error: ValueError) -> str:
     """What is wrong with a config, without pydantic's headings and addresses."""
     if not hasattr(error, "errors"):
         return str(error)
+    from flows.errors import what_is_wrong
+
     first = error.errors()[0]
-    sentence = first["msg"].removeprefix("Value error, ")
-    return f"{first['loc'][-1]} {first['input']}: {sentence}" if first["loc"] else sentence
+    return what_is_wrong([first], name=option_of(str(first["loc"][-1])) if first["loc"] else None, as_typed=True)
+
+
+def option_of(field: str) -> str:
+    """The option that sets a config's field: its name without the unit."""
+    stem = next((field.removesuffix(unit) for unit in ("_px", "_deg") if field.endswith(unit)), field)
+    return f"--{stem.replace('_', '-')}"
 
 
 def print_json(**values: object) -> None:

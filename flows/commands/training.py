@@ -1,31 +1,20 @@
 """Commands that train systems, measure them and use them."""
 
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from flows.commands import completion
+from flows.commands.checkpoints import Checkpoint, OneCheckpoint, given_checkpoint
 from flows.commands.configured import Config, with_config
 from flows.commands.exit_codes import FAILED
-from flows.commands.options import Checkpoint, Json, Model, Version, given_model, print_json
-
-if TYPE_CHECKING:
-    from train.run_log import Progress
+from flows.commands.options import Json, Model, Version, given_model, print_json
+from flows.errors import WrongConfig
+from train.systems import SYSTEMS, UnknownSystem, system_names
 
 app = typer.Typer()
-
-
-class SystemName(StrEnum):
-    """A system that is trained by name."""
-
-    DAN = "dan"
-    DENSEREG = "densereg"
-    FAN3D = "fan3d"
-    MESH_GCN = "mesh_gcn"
-    PRNET = "prnet"
 
 
 PROTOCOL_NAMES = (
@@ -35,15 +24,29 @@ PROTOCOL_NAMES = (
 """Those of :mod:`flows.evaluations`, known before it is loaded."""
 
 
+def _known_system(name: str | None) -> str | None:
+    if name is not None and name not in SYSTEMS and name not in system_names():  # None: while a line is completed
+        raise typer.BadParameter(str(UnknownSystem(name)))
+    return name
+
+
 @app.command(
     cls=with_config(
-        {system.value: f"train-{system.value.replace('_', '-')}" for system in SystemName},
+        {system: f"train-{system.replace('_', '-')}" for system in SYSTEMS},
         chosen_by="system",
         here_alone=lambda system: ("fresh",),
     )
 )
 def train(
-    system: Annotated[SystemName, typer.Argument(help="What to train.")],
+    system: Annotated[
+        str,
+        typer.Argument(
+            metavar="SYSTEM",
+            callback=_known_system,
+            autocompletion=completion.systems,
+            help=f"What to train: {', '.join(SYSTEMS)}, or a system that an installed package adds.",
+        ),
+    ],
     data: Annotated[
         str,
         typer.Option(
@@ -101,18 +104,17 @@ def train(
     accelerate launch --num_processes 4 --no_python facefoundry train prnet --data 300wlp-posmaps --preset paper
     """
     from flows.progress import told_once
-    from flows.training import progress_line, train_here
+    from flows.training import train_here
+    from flows.training_progress import counting, training_shown
 
-    def report(progress: "Progress") -> None:
-        if not as_json:
-            print(f"{system.value}: {progress_line(progress)}", file=sys.stderr, flush=True)
-
+    if config is not None and system not in SYSTEMS:
+        raise WrongConfig(f"{config}: tables are of deployed flows, and none trains {system}: give its options here")
     read_ahead = [] if workers is None else [f"workers={workers}"]
-    with told_once() as stop:
+    with told_once() as stop, training_shown(system, silent=as_json) as shown:
         done = train_here(
-            system.value, data, version=version, preset=preset, out=out, validation=validation, hold_out=hold_out,
+            system, data, version=version, preset=preset, out=out, validation=validation, hold_out=hold_out,
             settings=[*(settings or ()), *read_ahead], steps=steps, augment=augment, pretrained=pretrained,
-            resume=not fresh, report=report, stop=stop,
+            resume=not fresh, tell=shown.tell, report=shown.report, stop=counting(stop, shown.step),
         )  # fmt: skip
     if not done.finished:
         raise KeyboardInterrupt
@@ -120,7 +122,7 @@ def train(
         return
     if as_json:
         print_json(
-            system=system.value,
+            system=system,
             folder=str(done.folder.absolute()),
             checkpoint=str(done.checkpoint.absolute()),
             measure=done.measure,
@@ -136,7 +138,11 @@ def train(
     print(f"steps       {done.steps}, {done.seconds:.1f} s")
 
 
-@app.command(cls=with_config({"": "evaluate"}))
+class _Evaluate(OneCheckpoint, with_config({"": "evaluate"})):  # type: ignore[misc]
+    """One checkpoint, and a config file."""
+
+
+@app.command(cls=_Evaluate)
 def evaluate(
     checkpoint: Checkpoint,
     data: Annotated[
@@ -200,7 +206,7 @@ def evaluate(
     from train.evaluation_report import plain, table_lines
 
     done = evaluate_here(
-        checkpoint,
+        given_checkpoint(checkpoint),
         data,
         version=version,
         protocol=protocol,
@@ -221,7 +227,7 @@ def evaluate(
     print(done.folder)
 
 
-@app.command()
+@app.command(cls=OneCheckpoint)
 def predict(
     checkpoint: Checkpoint,
     inputs: Annotated[
@@ -267,6 +273,7 @@ def predict(
 
     if transfer is None and not inputs:
         raise typer.BadParameter("give pictures, folders or videos, or --transfer A B")
+    checkpoint = given_checkpoint(checkpoint)
     options = PredictOptions(out, boxes, passes, export, fit, dan, given_model(model))
     moved = {}
     if transfer is not None:
@@ -297,7 +304,7 @@ def predict(
         raise typer.Exit(FAILED)
 
 
-@app.command(name="export-onnx")
+@app.command(name="export-onnx", cls=OneCheckpoint)
 def export_onnx(
     checkpoint: Checkpoint,
     out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
@@ -311,7 +318,7 @@ def export_onnx(
     from train.onnx_export import export_onnx as export_checked
     from train.restore import restore
 
-    done = export_checked(restore(checkpoint), out)
+    done = export_checked(restore(given_checkpoint(checkpoint)), out)
     if as_json:
         print_json(path=str(done.path.absolute()), size_mb=done.size_mb, differences=dict(done.differences))
         return

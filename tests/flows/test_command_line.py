@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -35,7 +36,8 @@ def built(first_build) -> tuple[Path, dict]:
 
 def test_build_prints_one_json_object_with_the_path_of_the_version(built):
     out, printed = built
-    assert set(printed) == {"dataset", "version", "path", "samples", "rejected", "seconds"}
+    assert set(printed) == {"dataset", "version", "path", "samples", "rejected", "already_there", "seconds"}
+    assert printed["already_there"] is False
     assert (printed["dataset"], printed["samples"], printed["rejected"]) == ("300wlp-posmaps", 14, 0)
     assert Path(printed["path"]) == out.absolute() / "300wlp-posmaps" / printed["version"]
     assert (Path(printed["path"]) / "manifest.json").is_file()
@@ -46,7 +48,9 @@ def test_a_second_build_finds_the_same_version_and_says_it_to_people(built, run,
     out, printed = built
     ended = run(*BUILD, "--source", sample_folder, "--out", out)
     assert ended.code == 0
-    lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
+    first, *rest = ended.out.splitlines()
+    assert first == f"already there: 300wlp-posmaps {printed['version']}, nothing to do"
+    lines = dict(line.split(maxsplit=1) for line in rest)
     assert lines["data"] == f"set       {printed['path']}"
     assert Path(lines["contact"].split()[-1]).read_bytes().startswith(b"\x89PNG")
     assert lines["samples"].startswith("14, 0 rejected")
@@ -69,11 +73,13 @@ def test_a_missing_source_is_one_sentence_and_no_traceback(tmp_path):
 def test_an_unknown_preset_and_a_size_out_of_range_are_wrong_use(run, tmp_path):
     for arguments, sentence in (
         (("build", "300wlp-posmap"), "'300wlp-posmap' is not one of '300wlp-posmaps'"),
-        (("build", "300wlp-posmaps", "--size", "64"), "greater than or equal to 128"),
+        (("build", "300wlp-posmaps", "--size", "64"), "Invalid value for '--size': 64: give at least 128"),
+        (("build", "300wlp-posmaps", "--max-bad", "2"), "Invalid value for '--max-bad': 2: give at most 1"),
+        (("people", "--n-people", "many"), "Invalid value for '--n-people': many: give a whole number"),
         (("build",), "Missing argument 'preset'"),
         (("build", "300wlp-posmaps", "--augment", "prnet"), "Error: Invalid value: copy 0 is never augmented"),
-        (("build", "300wlp-posmaps", "--copies", "2", "--augment", "pr"), "Invalid value: augment pr: there is no"),
-        (("profile", "--yaw-step", "0"), "Error: Invalid value: yaw_step_deg 0.0: "),
+        (("build", "300wlp-posmaps", "--copies", "2", "--augment", "pr"), "Invalid value: --augment pr: there is no"),
+        (("profile", "--yaw-step", "0"), "Error: Invalid value: --yaw-step 0.0: give more than 0"),
         (("build", "300wlp-posmaps", "--frobnicate"), "No such option"),
         (("frobnicate",), "No such command 'frobnicate'"),
     ):
@@ -82,6 +88,7 @@ def test_an_unknown_preset_and_a_size_out_of_range_are_wrong_use(run, tmp_path):
         assert sentence in ended.err
         assert ended.err.startswith("Usage: facefoundry")
         assert "pydantic" not in ended.err
+        assert "Input should" not in ended.err
         assert ended.out == ""
 
 
@@ -172,7 +179,35 @@ def test_info_tells_what_is_in_it_and_from_what(built, run):
         assert about["targets"]["position_map"] == "float32 [128, 128, 3] px"
         assert about["statistics"]["landmark_readback_px"]["n"] == 14 * 68
         assert about["bytes"] > 1e6
-    assert json.loads(run("info", out / "300wlp-posmaps").out) == about
+
+
+def test_info_is_a_page_for_people(built, run, half_broken, tmp_path):
+    out, printed = built
+    page = run("info", out / "300wlp-posmaps").out
+    rows = {line.split("  ")[0].strip() or line.split()[0]: line for line in page.splitlines() if line}
+    assert rows["version"].endswith(printed["version"])
+    assert "14, 0 rejected, in 1 shards" in rows["samples"]
+    assert "built-in, CC0-1.0" in rows["model"]
+    position_map = next(line for line in page.splitlines() if line.strip().startswith("position_map"))
+    assert re.search(r"float32 128 × 128 × 3 px +fixed point uint16.* kB a sample$", position_map)
+    assert re.search(r"covered +bool 128 × 128 +worked out on reading$", page, re.MULTILINE)
+    assert re.search(r"crop.size_px +128$", page, re.MULTILINE)
+    assert "{" not in page
+    run(*BUILD, "--source", half_broken, "--out", tmp_path, "--max-bad", "0.25")
+    assert re.search(r"rejected\n  3 × mat\.\S+: .* \(the first: AFW/", run("info", tmp_path / "300wlp-posmaps").out)
+
+
+def test_a_build_that_is_there_becomes_the_latest_again_and_says_so(built, run, sample_folder, tmp_path):
+    out, printed = built
+    shutil.copytree(out / "300wlp-posmaps", tmp_path / "300wlp-posmaps")
+    other = run(*BUILD, "--source", sample_folder, "--out", tmp_path, "--seed", "7", "--json").json
+    assert other["version"] != printed["version"]
+    again = run(*BUILD, "--source", sample_folder, "--out", tmp_path)
+    assert again.out.startswith(
+        f"already there: 300wlp-posmaps {printed['version']}, nothing to do, but that it is the latest again\n"
+    )
+    told = run(*BUILD, "--source", sample_folder, "--out", tmp_path, "--seed", "7", "--json").json
+    assert (told["version"], told["already_there"]) == (other["version"], True)
 
 
 def test_verify_passes_a_whole_data_set_and_names_what_was_damaged(built, run, tmp_path):

@@ -23,7 +23,8 @@ def place(tmp_path, monkeypatch) -> Path:
         folder = tmp_path / "datasets" / version
         folder.mkdir(parents=True)
         (folder / "manifest.json").touch()
-    (tmp_path / "datasets/300wlp-posmaps/latest").write_text('{"version": "4567"}\n')
+    os.utime(tmp_path / "datasets/300wlp-posmaps/0123/manifest.json", (1e9, 1e9))
+    (tmp_path / "datasets/300wlp-posmaps/latest").write_text('{"version": "0123"}\n')  # a build found it there
     for file in ("datasets/runs/prnet/one/best.pt", "datasets/models/ab.ffmodel.npz", "fits/face_0.fit.json"):
         (tmp_path / file).parent.mkdir(parents=True)
         (tmp_path / file).touch()
@@ -54,7 +55,7 @@ def offered(line: str) -> list[str]:
         ("facefoundry info datasets/300wlp-posmaps/", ["datasets/300wlp-posmaps/0123", "datasets/300wlp-posmaps/4567"]),
         ("facefoundry info s3://bucket/", []),
         ("facefoundry info nowhere/", []),
-        ("facefoundry verify datasets/300wlp-posmaps --version ", ["4567", "0123"]),  # the latest first
+        ("facefoundry verify datasets/300wlp-posmaps --version ", ["4567", "0123"]),  # the newest first
         ("facefoundry diff datasets/300wlp-posmaps ", ["4567", "0123"]),
         ("facefoundry pin datasets/nothing ", []),
         ("facefoundry train prnet --data 300wlp-posmaps --version 0", ["0123"]),

@@ -13,14 +13,14 @@ from flows import FLOW_NAMES, presets
 from flows.command_line import app
 from flows.commands.building import Preset
 from flows.commands.configured import parameter_types
-from flows.commands.training import SystemName
 from flows.config_file import check_table, nearest, read_tables
 from flows.deploy import PREFECT_FILE, infra_folder, parametrized
 from flows.errors import WrongConfig
+from train.systems import SYSTEMS
 
 COMMAND_OF = {
     **{f"build-{preset.value}": "build" for preset in Preset},
-    **{f"train-{system.value.replace('_', '-')}": "train" for system in SystemName},
+    **{f"train-{system.replace('_', '-')}": "train" for system in SYSTEMS},
     "fit-landmarks": "fit-landmarks",
     "profile-faces": "profile",
     "evaluate": "evaluate",
@@ -198,10 +198,10 @@ def run_to_the_fake(run, command: str, path: Path) -> None:
         ("[build-300wlp-posmaps]\nmax-bad = 0.1", "has no parameter 'max-bad' (did you mean 'max_bad'?)"),
         ("[build-300wlp-posmaps]\nlongest = 300", "has no parameter 'longest'"),
         ("[build-300wlp-posmaps]\nas_json = true", "has no parameter 'as_json'"),
-        ("[build-300wlp-posmaps]\nsize = 64", "size = 64: Input should be greater than or equal to 128"),
-        ("[build-300wlp-posmaps]\nsize = 'large'", "size = 'large': Input should be a valid integer"),
-        ("[build-300wlp-posmaps]\nmaps = 'all'", "maps = 'all': Input should be 'materialized'"),
-        ("[build-300wlp-posmaps]\nmodel = ['a.mat', 'b.mat']", "model = ['a.mat', 'b.mat']: Input should be a valid string"),
+        ("[build-300wlp-posmaps]\nsize = 64", "size = 64: give at least 128"),
+        ("[build-300wlp-posmaps]\nsize = 'large'", "size = 'large': give a whole number"),
+        ("[build-300wlp-posmaps]\nmaps = 'all'", "maps = 'all': give 'materialized'"),
+        ("[build-300wlp-posmaps]\nmodel = ['a.mat', 'b.mat']", "model = ['a.mat', 'b.mat']: give a text"),
         ("[build-300wlp-posmap]", "there is no flow 'build-300wlp-posmap' (did you mean 'build-300wlp-posmaps'?)"),
         ("size = 3", "'size' stands outside of every table"),
         ("[build-300wlp-posmaps", "is not TOML: "),
@@ -244,7 +244,7 @@ def test_a_deployment_of_each_flow_takes_a_table(tmp_path):
     assert given["train_prnet"] == {"steps": 5}
     assert given["build_300wlp_posmaps"] == {}
     assert not any("parameters" in each for each in document["deployments"])  # the file itself stays
-    with pytest.raises(WrongConfig, match=r"\[verify\] keep = 0: Input should be greater than or equal to 1"):
+    with pytest.raises(WrongConfig, match=r"\[verify\] keep = 0: give at least 1"):
         parametrized(document, written(tmp_path, "[verify]\nkeep = 0\n"))
 
 

@@ -3,6 +3,8 @@
 import contextlib
 import http.server
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -119,6 +121,29 @@ def test_a_schedule_fires_and_what_it_publishes_starts_training_then_evaluation_
     versions = [path.name for path in (house.checkout / "datasets/300wlp-posmaps").iterdir() if path.is_dir()]
     assert versions == [manifest.version]
     house.shell("facefoundry deploy --off train-prnet --off evaluate")
+
+
+@pytest.mark.orchestration
+@pytest.mark.server
+def test_the_smoke_check_is_well_after_a_deploy_and_names_what_is_off_or_open(house, prefect_house):
+    def smoke(*options: str) -> tuple[int, str]:
+        command = [sys.executable, prefect_house.ROOT / "infra" / "smoke.py", *options]
+        done = subprocess.run(command, env=house.environment, capture_output=True, text=True, timeout=300)
+        return done.returncode, done.stdout
+
+    house.shell("facefoundry deploy")
+    prefect_house.wait_until(lambda: smoke()[0] == 0, "the worker to be seen")
+    told = smoke()[1].splitlines()
+    assert [line.split()[1].rstrip(":") for line in told] == ["server", "deployments", "automations", "worker"]
+    assert all(line.startswith("ok ") for line in told)
+    code, told = smoke("--refuses-strangers")
+    assert (code, "whoever reaches the server may use it" in told) == (1, True)
+    house.shell('prefect automation pause "silent runs have crashed"')
+    try:
+        code, told = smoke()
+        assert (code, "the automation 'silent runs have crashed' is off" in told) == (1, True)
+    finally:
+        house.shell('prefect automation resume "silent runs have crashed"')
 
 
 @pytest.mark.server

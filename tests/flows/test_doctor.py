@@ -3,10 +3,12 @@
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import threading
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,27 @@ def test_a_version_outside_its_bounds_is_broken_in_an_extra_too():
     _, extra = package_checks(["numpy>=2", 'numpy<1; extra == "s3"'])
     assert extra.state == "broken"
     assert "(wanted <1)" in extra.found
+
+
+def test_what_a_requirement_leaves_to_other_machines_and_pythons_is_not_missed():
+    (needed,) = package_checks(
+        [
+            "numpy>=2",
+            "no-such-package-here; sys_platform == 'win32'",
+            "nor-here; extra == 's3' and python_version < '3'",
+        ]
+    )
+    assert needed.state == "ok"
+
+
+def test_what_make_setup_brings_is_what_the_doctor_looks_for_and_the_tests_own_extras_are_not():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    needs = [f"{need.partition(';')[0]}; extra == '{extra}'" for extra, wanted in extras.items() for need in wanted]
+    looked_for = {check.name.split()[1] for check in package_checks(["numpy>=2", *needs]) if check.name != "packages"}
+    assert "requirement='.[all,dev,bench]'" in (ROOT / "infra" / "setup.sh").read_text()
+    in_all = set(re.search(r"\[(.*)\]", extras["all"][0])[1].split(","))
+    assert looked_for == in_all | {"kubernetes"}
+    assert looked_for <= set(doctor._PURPOSES)
 
 
 def test_a_folder_that_cannot_be_written_to_is_broken(tmp_path, monkeypatch):

@@ -1,15 +1,20 @@
 """Training from the command line and as a flow: one folder for one config, a card beside the weights, people held out."""
 
+import itertools
 import json
+import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from flows import DEPLOYMENT_NAME, FLOW_NAMES, command_line, train_systems, training
+from flows.commands.exit_codes import ALREADY_BUILDING, exit_code_of
 from flows.local import build_here
 from flows.presets import posmaps_300wlp
 from train.checkpoint import load_checkpoint
+from train.processor import processor
 
 SMALL = ("size_px=16", "widths=[4, 8]", "hidden=8", "batch_size=4", "validate_every=2", "log_every=2")
 
@@ -102,6 +107,82 @@ def test_nobody_is_in_training_and_in_validation(out):
     assert not people[0] & people[1]
 
 
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.34, 0.8])
+def test_of_few_people_at_least_one_is_held_out_one_is_left_and_about_the_share_of_the_samples(share):
+    rng = np.random.default_rng(0)
+    for seed, n_people in itertools.product(range(5), (2, 3, 7, 10, 26, 400)):
+        for sizes in (np.full(n_people, 8), rng.integers(1, 60, n_people)):
+            people = {f"person {number}": int(size) for number, size in enumerate(sizes)}
+            held_out = training._held_out(people, share, seed)
+            wanted = share * sizes.sum()
+            kept = sum(people[person] for person in held_out)
+            assert 0 < len(held_out) < n_people
+            assert kept - wanted <= max(wanted / 2, sizes.max() / 2) or len(held_out) == 1
+            assert wanted - kept <= max(wanted / 2, sizes.max() / 2) or len(held_out) == n_people - 1
+
+
+def test_a_set_of_many_people_that_grows_moves_nobody():
+    people = {f"person {number}": 8 for number in range(500)}
+    before = training._held_out(people, 0.1, 0)
+    after = training._held_out(people | {f"new {number}": 8 for number in range(500)}, 0.1, 0)
+    assert after & set(people) == before
+
+
+def test_two_trainings_of_one_run_cannot_go_on_at_once_and_a_killed_one_blocks_nobody(out):
+    steps = {"steps": 100_000, "settings": (*SMALL, "seed=5")}
+    script = (
+        "from flows import training; "
+        f"training.train_here('dan', '300wlp-posmaps', out={str(out)!r}, hold_out=0.3, "
+        f"settings={steps['settings']!r}, steps=100_000, tell=lambda doing: print(doing, flush=True))"
+    )
+    first = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert "300wlp-posmaps" in first.stdout.readline()
+        with pytest.raises(
+            training.AlreadyTraining, match=rf"process {first.pid} is training in .*/dan/300wlp-posmaps-.*; wait until"
+        ) as end:
+            trained(out, **steps)
+        assert exit_code_of(end.value) == ALREADY_BUILDING
+    finally:
+        first.kill()
+        first.wait()
+        first.stdout.close()
+    went_on = trained(out, **steps, stop=lambda: True)
+    assert went_on.steps >= 1
+    assert not went_on.finished
+
+
+def test_a_flow_that_was_started_again_too_early_waits_for_its_first_process(monkeypatch, tmp_path, done):
+    others, warned = [1, 2, 3], []
+
+    def train():
+        if others:
+            raise training.AlreadyTraining(tmp_path, others.pop())
+        return done
+
+    monkeypatch.setattr(train_systems, "_SECONDS_BETWEEN_TRIES", 0.0)
+    assert train_systems._after_others(train, warned.append) == done
+    assert len(warned) == 1
+    assert "process 3 is training in" in warned[0]
+
+
+def test_a_tiny_training_has_one_thread_unless_the_environment_says_how_many_and_the_first_line_tells(out):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert processor({"OMP_NUM_THREADS": "3"}, one_thread=True) == "3 threads, as OMP_NUM_THREADS says"
+        assert processor({}, one_thread=False).startswith("3 threads (OMP_NUM_THREADS")
+        assert processor({}, one_thread=True).startswith("1 thread (OMP_NUM_THREADS")
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    told = []
+    trained(out, steps=1, tell=told.append)
+    assert "samples to learn from" in told[0]
+    assert " thread" in told[0]
+    assert told[1] == "measuring on what was not learnt from"
+
+
 def test_a_validation_set_that_is_learnt_from_is_refused(out):
     with pytest.raises(ValueError, match="are learnt from too .* it would measure what was learnt by heart"):
         trained(out, validation="300wlp-posmaps")
@@ -129,7 +210,9 @@ def test_fields_are_set_by_dots_and_phases_by_name_or_number():
         ("batch", "--set takes field=value"),
         ("colour=3", "there is no field 'colour' to --set; there are batch_size"),
         ("phases.stage-9.steps=3", r"there is no field 'phases\.stage-9\.steps' to --set"),
-        ("batch_size=0", "greater than or equal to 1"),
+        ("batch_size=0", "^--set batch_size 0: give at least 1$"),
+        ("phases.0.steps=-1", r"^--set phases\.0\.steps -1: give "),
+        ("batch_size=many", "--set batch_size 'many': give a whole number"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_refused_with_what_would(setting, sentence):

@@ -1,7 +1,9 @@
 """Checkpoints in use: restored, evaluated, predicted with, exported; and the sentence for each that cannot be."""
 
-import importlib
 import json
+import os
+import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +14,11 @@ import torch
 
 from flows.command_line import main
 from flows.config import PosmapConfig
+from flows.evaluate import evaluate as evaluate_flow
 from flows.evaluations import evaluate_here, guessed_protocol
+from flows.face_transfer import corresponding, transferred
 from flows.local import build_here
-from flows.predict import PredictOptions, corresponding, listed, predict_here, transfer_here, transferred
+from flows.predict import PredictOptions, listed, predict_here, transfer_here
 from geometry import load_model
 from geometry.camera import ScaledOrthographicCamera
 from geometry.mesh import signed_volume
@@ -38,7 +42,8 @@ from train.evaluation_datasets import evaluate_dataset
 from train.evaluation_photographs import evaluate_photographs
 from train.evaluation_report import METRICS, table_lines, write_report
 from train.prediction import NoFace, Prediction, Predictor, landmark_rows
-from train.restore import SYSTEMS, restore
+from train.restore import restore
+from train.systems import SYSTEMS, system_class
 from train.training_data import describe_data
 
 SMALL = {
@@ -70,11 +75,9 @@ def work(sample_folder, tmp_path_factory) -> Path:
     for name, changes in SMALL.items():
         torch.manual_seed(0)
         system_name = "densereg" if name == "parts" else name
-        module_name, class_name, config_name = SYSTEMS[system_name]
-        module = importlib.import_module(module_name)
-        plain = module.PRESETS["tiny"]().model_dump() | changes
-        config = getattr(module, config_name).model_validate(plain)
-        system = getattr(module, class_name).for_dataset(config, dataset)
+        kind = system_class(system_name)
+        config = kind.config_type.model_validate(kind.presets["tiny"]().model_dump() | changes)
+        system = kind.for_dataset(config, dataset)
         if name == "densereg":  # a random network may see no face anywhere: this one sees one everywhere
             for axis in "uv":
                 system.network.heads[f"{axis}_class"].bias.data[0] = -10
@@ -204,7 +207,10 @@ def test_whoever_says_the_truth_has_no_error_by_any_measure(work, name):
     dataset = open_dataset(work / "test")
     found = evaluate_dataset(Oracle(restore(work / f"{name}.pt")).tell(dataset), dataset)
     for measure, by_method in found.errors.items():
-        np.testing.assert_allclose(by_method[OURS], 0, atol=1e-6, err_msg=measure)
+        if ", field + " in measure:  # the linear model is that of a handful of training shapes
+            assert np.max(by_method[OURS]) < (0.01 if "morphable" in measure else 0.05), measure
+        else:
+            np.testing.assert_allclose(by_method[OURS], 0, atol=1e-6, err_msg=measure)
         assert set(by_method) == {OURS, MEAN_SHAPE, TRUE_POSE}, f"{measure} stands beside both baselines"
         assert by_method[MEAN_SHAPE].mean() + 1e-9 > by_method[TRUE_POSE].mean() > 1e-3
     results = found.document["results"]
@@ -604,6 +610,59 @@ def test_the_command_line_ends_with_a_sentence(run, work, photographs, tmp_path)
     assert "it is damaged or another kind of file" in errors
     code, _, errors = run("predict", work / "dan.pt")
     assert code == 2
+
+
+def test_a_pattern_that_stands_for_several_checkpoints_or_for_none_is_told_with_the_way_out(
+    run, work, photographs, tmp_path, monkeypatch
+):
+    newest, other = tmp_path / "new.pt", tmp_path / "old.pt"
+    for path, age_s in ((newest, 0), (other, 60)):
+        shutil.copy(work / "dan.pt", path)
+        os.utime(path, (time.time() - age_s,) * 2)
+    for line in (
+        ("evaluate", newest, other, work / "test"),
+        ("predict", other, newest, photographs, "--out", tmp_path / "p"),
+        ("export-onnx", newest, other, tmp_path / "dan.onnx"),
+    ):
+        code, output, errors = run(*line)
+        assert (code, output) == (2, "")
+        assert f"{line[0]} takes one checkpoint, and 2 were given" in errors
+        assert f"the newest is {newest}" in " ".join(errors.split())
+    monkeypatch.chdir(tmp_path)
+    for line in (("evaluate", "runs/*/best.pt", work / "test"), ("predict", "runs/*/best.pt", photographs)):
+        code, output, errors = run(*line)
+        assert (code, output) == (1, "")
+        assert (
+            "no file matches runs/*/best.pt: name a training's last.pt or best.pt; `facefoundry train` makes" in errors
+        )
+    kept = tmp_path / "datasets" / "runs" / "dan" / "one" / "best.pt"
+    kept.parent.mkdir(parents=True)
+    shutil.copy(newest, kept)
+    assert "the newest of those here is datasets/runs/dan/one/best.pt" in run("predict", "r/*.pt", photographs)[2]
+
+
+def test_the_run_of_an_evaluation_is_named_by_system_data_set_and_version_from_the_beginning(
+    work, photographs, tmp_path, monkeypatch
+):
+    from prefect.logging import disable_run_logger
+
+    named: list[tuple[str, ...]] = []
+    monkeypatch.setattr("flows.evaluate.name_run", lambda *words: named.append(words))
+    monkeypatch.setattr("flows.evaluate.show_evaluation", lambda folder, lines: None)
+    version = open_dataset(work / "test").manifest.version
+    with disable_run_logger():
+        evaluate_flow.fn(str(work / "dan.pt"), str(work / "test"), out=str(tmp_path / "e"))
+        evaluate_flow.fn(str(work / "dan.pt"), str(photographs), protocol="pts", boxes="truth", out=str(tmp_path / "f"))
+        with pytest.raises(TrainedOnTest):  # a run that fails is named too
+            evaluate_flow.fn(str(work / "dan.pt"), str(work / "train"))
+    of_data = ("dataset:test", f"version:{version}")
+    assert named[:4] == [
+        (f"evaluate test {version}", *of_data),
+        (f"evaluate dan on test {version}", "system:dan", *of_data),
+        ("evaluate photographs", "dataset:photographs"),
+        ("evaluate dan on photographs", "system:dan", "dataset:photographs"),
+    ]
+    assert named[4][0].startswith("evaluate train ")
 
 
 # ------------------------------------------------------------------------------------------ the Florence protocol
