@@ -1,4 +1,9 @@
-"""The recipes: plan, map, collect. Importing this package imports nothing else."""
+"""Configs, recipes and builds, the command line and the Prefect flows: plan, map, collect.
+
+The names below are imported when first used, so that ``import flows`` costs nothing.
+"""
+
+from geometry.lazy_names import lazy_names
 
 FLOW_NAMES = (
     "build-300wlp-posmaps",
@@ -18,3 +23,21 @@ FLOW_NAMES = (
 """Every deployed flow; `infra/prefect.yaml` deploys each of them once, under :data:`DEPLOYMENT_NAME`."""
 
 DEPLOYMENT_NAME = "default"
+
+_HOME = {
+    "DenseRegConfig": "flows.config",
+    "PosmapConfig": "flows.config",
+    "Recipe": "flows.recipe",
+    "TargetFamily": "flows.targets.family",
+    "build_here": "flows.local",
+    "evaluate_here": "flows.evaluations",
+    "predict_here": "flows.predict",
+    "train_here": "flows.training",
+}
+
+__all__ = sorted([*_HOME, "DEPLOYMENT_NAME", "FLOW_NAMES"])
+__getattr__ = lazy_names(__name__, _HOME)
+
+
+def __dir__() -> list[str]:
+    return __all__

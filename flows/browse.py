@@ -36,9 +36,12 @@ def browse_app(dataset: ShardedDataset) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)
 
-    def answer(sample: int, make: Callable[[], bytes]) -> Response:
+    def check(sample: int) -> None:
         if not 0 <= sample < len(dataset):
             raise HTTPException(404, f"there is no sample {sample}; they count from 0 to {len(dataset) - 1}")
+
+    def answer(sample: int, make: Callable[[], bytes]) -> Response:
+        check(sample)
         return Response(make(), media_type="image/webp", headers={**_HEADERS, "Cache-Control": "private, max-age=3600"})
 
     @app.get("/")
@@ -47,8 +50,7 @@ def browse_app(dataset: ShardedDataset) -> FastAPI:
 
     @app.get("/samples/{sample}.json")
     def described(sample: int) -> dict[str, object]:
-        if not 0 <= sample < len(dataset):
-            raise HTTPException(404, f"there is no sample {sample}; they count from 0 to {len(dataset) - 1}")
+        check(sample)
         return layers.described(sample)
 
     @app.get("/samples/{sample}/image.webp")

@@ -30,7 +30,7 @@ from geometry.morphable_model import DenseModel, MorphableModel
 from render.preview import encode_png
 from storage.bad_sample import BadSample
 from storage.card import card_objects
-from storage.dataset import ShardedDataset, open_dataset, read_table
+from storage.dataset import ShardedDataset, open_dataset
 from storage.drawn_folder import DRAWN_LICENCE, drawn_record
 from storage.fit_files import folder_record
 from storage.manifest import (
@@ -50,10 +50,12 @@ from storage.publish import (
     is_published,
     point_latest,
     publish,
+    read_table,
     start_version,
 )
 from storage.shards import ShardWriter
-from storage.store import DamagedObject, MissingObject, Place, Store, place_of, store_at
+from storage.store import DamagedObject, MissingObject, Place, Store, place_of
+from storage.stores import store_at
 from storage.verify import MendingStore
 
 PICTURES_KEY = "pictures.json"
@@ -106,7 +108,7 @@ class Published:
     path: Place
     samples: int
     rejected: int
-    statistics: Mapping[str, object]
+    statistics: Mapping[str, Any]
 
     @property
     def contact_sheet(self) -> Place:
@@ -264,7 +266,7 @@ def build_shard(job: Job, shard: int) -> ShardOutcome:
     """Make one shard, unless its receipt is there. Called in any process; its bytes depend on the plan alone."""
     cv2.setNumThreads(1)  # one worker is one core
     with threadpool_limits(1):  # and sums do not depend on how many threads share a product
-        recipe, pictures = _prepared(job.folder, job.model, job.recipe)
+        recipe, pictures = _prepared(job)
         plan, copies = job.plan, recipe.copies
         slots = plan.slots(shard)
         writer = ShardWriter(job.version, plan, shard)
@@ -286,14 +288,21 @@ def build_shard(job: Job, shard: int) -> ShardOutcome:
         return ShardOutcome.of(writer.finish(numbers.result()))
 
 
+def _prepared(job: Job) -> tuple[Recipe[Any, Any, Any], list[PlannedPicture]]:
+    """What every shard of a version shares, read back from where the plan put it. Raises DamagedObject."""
+    return _prepared_once(job.folder, job.model, job.recipe, job.plan.model_dump_json())
+
+
 @lru_cache(maxsize=1)
-def _prepared(folder: Place, model: str, recipe: str) -> tuple[Recipe[Any, Any, Any], list[PlannedPicture]]:
-    """What every shard of a version shares, read back from where the plan put it, once for each process."""
-    store = store_at(folder)
-    attributes = json.loads(store.get(PICTURES_KEY))
-    pictures = [PlannedPicture.of_listed(row) for row in attributes["pictures"]]
+def _prepared_once(
+    folder: Place, model: str, recipe: str, plan_json: str
+) -> tuple[Recipe[Any, Any, Any], list[PlannedPicture]]:
+    """Once for each process, for the plan is the same in all of a version's jobs."""
+    store, plan = store_at(folder), DatasetPlan.model_validate_json(plan_json)
+    _, rows = planned_list(store, plan, "pictures")
+    pictures = [PlannedPicture.of_listed(row) for row in rows]
     maker = recipe_named(recipe)
-    config = maker.config_type.model_validate(attributes["config"])
+    config = maker.config_type.model_validate(plan.config)
     return maker.prepared(config, load_model(model), pictures, partial(read_table, store)), pictures
 
 
@@ -362,7 +371,7 @@ def publish_with(build: Build, publish_new: Callable[[Store, Job], None]) -> Pub
 
 
 def _publish_new(version: Store, job: Job) -> None:
-    recipe, _ = _prepared(job.folder, job.model, job.recipe)
+    recipe, _ = _prepared(job)
     receipts = finished_shards(version, job.plan)
     statistics = recipe.merged([receipts[shard].statistics for shard in sorted(receipts)])
     draft = draft_manifest(version, job.plan, statistics=statistics)
@@ -372,25 +381,29 @@ def _publish_new(version: Store, job: Job) -> None:
     written = shown_objects(job, ShardedDataset(version, draft))
     for key, data in written.items():
         version.put(key, data)
-    publish(version, draft, written={PICTURES_KEY: _list_of_pictures(version, job.plan), **written})
+    publish(version, draft, written={PICTURES_KEY: planned_list(version, job.plan, "pictures")[0], **written})
 
 
-def _list_of_pictures(version: Store, plan: DatasetPlan) -> bytes:
-    """The list that the plan wrote. Raises DamagedObject when it is another one: no receipt answers for it."""
+def planned_list(version: Store, plan: DatasetPlan, name: str) -> tuple[bytes, list[list[str]]]:
+    """The list that the plan wrote, as it is stored and as its rows, which are called `name` in it.
+
+    Whoever works by the list reads it here: no receipt answers for it, and a changed letter would be another sample.
+    Raises DamagedObject when it is not the plan's, and MissingObject.
+    """
     data = version.get(PICTURES_KEY)
     try:
-        pictures = json.loads(data)["pictures"]
-        is_the_plans = digest_of(pictures) == plan.sources[0].fingerprint
+        rows = json.loads(data)[name]
+        is_the_plans = digest_of(rows) == plan.sources[0].fingerprint
     except (ValueError, KeyError, TypeError, RecursionError):
         is_the_plans = False
-    if not is_the_plans or data != canonical_json({"config": plan.config, "pictures": pictures}):
+    if not is_the_plans or data != canonical_json({"config": plan.config, name: rows}):
         raise DamagedObject(PICTURES_KEY, "is not the list that the build was planned with")
-    return data
+    return data, rows
 
 
 def shown_objects(job: Job, dataset: ShardedDataset) -> dict[str, bytes]:
     """What people look at, drawn from what is stored: the contact sheet, and the data card as HTML and Markdown."""
-    recipe, _ = _prepared(job.folder, job.model, job.recipe)
+    recipe, _ = _prepared(job)
     sheet = encode_png(recipe.contact_sheet(dataset))
     return {CONTACT_SHEET_KEY: sheet, **card_objects(dataset, sheet)}
 

@@ -149,7 +149,7 @@ def shard_runner(workers: int, scheduler: str | None = None) -> TaskRunner[Any]:
     """Where the tasks of shards run: processes of this machine, or a Dask cluster (``local``, or its address)."""
     if scheduler is None:
         return ProcessPoolTaskRunner(max_workers=workers or usable_cores(), initializer=end_with_parent)
-    from prefect_dask import DaskTaskRunner  # here: needs the extra `cluster`
+    from prefect_dask.task_runners import DaskTaskRunner  # here: needs the extra `cluster`
 
     if scheduler != "local":
         return DaskTaskRunner(address=scheduler)

@@ -39,7 +39,12 @@ _ONE_AT_A_TIME = (
 
 
 def on_dask(
-    work: Callable[..., T], calls: Sequence[tuple], workers: int, *, scheduler: str, patience_s: float = _PATIENCE_S
+    work: Callable[..., T],
+    calls: Sequence[tuple[Any, ...]],
+    workers: int,
+    *,
+    scheduler: str,
+    patience_s: float = _PATIENCE_S,
 ) -> Iterator[T]:
     """``work(*call)`` of every call, as they come, by the workers of a Dask scheduler.
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 
 from flows import field_statistics
+from flows.atlases import own_atlas
 from flows.config import DENSEREG_RECIPE_VERSION, DenseRegConfig
 from flows.face_checks import check_coefficients, check_inside, landmark_residual
-from flows.posmaps import mat_reader, own_atlas
+from flows.photograph_sample import Photograph, PhotographSample
 from flows.recipe import PlannedFile, PlannedPicture, PlannedSource, ReadFile, Recipe, Table
 from flows.targets.family import Ground, Layout, TargetFamily, family_named, family_tables, with_families
 from flows.targets.scene import Scene, SceneFace, field_template, template_of_tables, template_tables
@@ -30,33 +31,12 @@ from storage.bad_sample import BadSample
 from storage.face_boxes import parse_face_boxes
 from storage.file_names import view_of_path
 from storage.images import decode_image, stored_size
+from storage.mat_reader import process_reader
 from storage.photograph_targets import photograph_schema
 from storage.schema import Schema
 from storage.sources import open_source
 
 FAMILIES = ("field", "parts")
-
-
-@dataclass(frozen=True, slots=True)
-class Photograph:
-    """A photograph as its file's bytes (decoded when its turn comes), its faces, and boxes of all that were detected."""
-
-    source_id: str
-    image_bytes: bytes
-    faces: tuple[Annotation, ...]
-    boxes_px: Float64[np.ndarray, "b 4"]
-
-
-@dataclass(frozen=True, slots=True)
-class PhotographSample:
-    """One sample before it is encoded, in pixels of the scaled photograph; arrays of faces are padded already."""
-
-    source_id: str
-    stored: Mapping[str, object]
-    landmark_residuals_px: tuple[float, ...]  # of each face, in pixels of the file's photograph
-    yaws: tuple[float, ...]
-    face_share: float  # of the pixels
-    ignored_share: float
 
 
 @dataclass(frozen=True)
@@ -132,7 +112,7 @@ class DenseRegRecipe(Recipe[DenseRegConfig, Photograph, PhotographSample]):
         heights = [_height(image) for image in images]
         files = [(place, file) for place, picture in enumerate(pictures) for file in _annotations(picture)]
         answers = annotations_from_variables(
-            mat_reader().read_many([read_file(file) for _, file in files]),
+            process_reader().read_many([read_file(file) for _, file in files]),
             views=[view_of_path(root / pictures[place].files[0].name) for place, _ in files],
             image_height=[heights[place] for place, _ in files],
         )
@@ -218,7 +198,7 @@ class DenseRegRecipe(Recipe[DenseRegConfig, Photograph, PhotographSample]):
         """Faces, residuals, poses, shares of the pixels."""
         return field_statistics.Collector()
 
-    def merged(self, shards: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    def merged(self, shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The same of the whole data set."""
         return field_statistics.merged(shards)
 

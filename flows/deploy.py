@@ -196,7 +196,7 @@ def _schedules_of(client: Any, name: str) -> Sequence[Any] | None:
     from prefect.exceptions import ObjectNotFound
 
     try:
-        return client.read_deployment_schedules(client.read_deployment_by_name(name).id)
+        return list(client.read_deployment_schedules(client.read_deployment_by_name(name).id))
     except ObjectNotFound:
         return None
 

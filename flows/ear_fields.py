@@ -15,7 +15,6 @@ from jaxtyping import Float, UInt8
 from pydantic import Field
 
 from flows.config import DATASET_NAME, BuildConfig
-from flows.posmaps import mat_reader
 from flows.recipe import PlannedPicture, PlannedSource, ReadFile, Recipe, Table
 from geometry.ear import N_EAR_LANDMARKS, load_ear_template
 from geometry.models import BUILT_IN
@@ -27,6 +26,7 @@ from storage.ear_sample import write_ear_folder
 from storage.ear_targets import ear_field_schema
 from storage.images import decode_image
 from storage.landmark_files import landmarks_from_files
+from storage.mat_reader import process_reader
 from storage.photographs import open_photographs
 from storage.schema import Schema
 
@@ -133,7 +133,7 @@ class EarRecipe(Recipe[EarConfig, EarPicture, EarSample]):
         """The pictures' bytes, and their landmarks; bad landmarks become values."""
         names = [picture.files[1].name for picture in pictures]
         contents = [read_file(picture.files[1]) for picture in pictures]
-        answers = landmarks_from_files(names, contents, n_points=N_EAR_LANDMARKS, reader=mat_reader())
+        answers = landmarks_from_files(names, contents, n_points=N_EAR_LANDMARKS, reader=process_reader())
         return [
             answer
             if isinstance(answer, BadSample)
@@ -205,7 +205,7 @@ class EarRecipe(Recipe[EarConfig, EarPicture, EarSample]):
 
     # ------------------------------------------------------------------------------------------------------ publishing
 
-    def merged(self, shards: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    def merged(self, shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Left and right ears, repaired folds, the mean and the worst residual, and the mean covered share of a crop."""
         shards = [shard for shard in shards if shard]
         if not shards:
@@ -238,7 +238,7 @@ class EarCollector:
         row = (sample.source_id, found.side, found.folds.repaired, found.folds.residual_rms, covered)
         self._samples.append(row)
 
-    def result(self) -> dict[str, object]:
+    def result(self) -> dict[str, Any]:
         """The shard's numbers: sums, so that shards can be added up."""
         if not self._samples:
             return {}

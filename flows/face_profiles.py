@@ -34,7 +34,7 @@ from storage.contour_landmarks import ContourLandmarks, contour_landmarks_path, 
 from storage.file_names import view_of_path
 from storage.images import decode_image, decode_photograph
 from storage.jpeg import encode_jpeg, write_atomically
-from storage.mat_reader import MatReader
+from storage.mat_reader import process_reader
 
 VIEWS_AT_ONCE = 16
 """Views that the z-buffer draws at once, one in each SIMD lane."""
@@ -141,11 +141,6 @@ def _recipe(model: str) -> ProfilesRecipe:
     return ProfilesRecipe(load_model(model))
 
 
-@lru_cache(maxsize=1)
-def _mat_reader() -> MatReader:
-    return MatReader()
-
-
 def profile_photographs(job: ProfilesJob, photographs: Sequence[PlannedPhotograph]) -> list[int | Rejected]:
     """Write all views of some photographs, those that are not there yet; how many each has, or why it has none.
 
@@ -157,7 +152,7 @@ def profile_photographs(job: ProfilesJob, photographs: Sequence[PlannedPhotograp
         images = [_planned_bytes(job.source / p.image, p.image_sha256) for p in photographs]
         files = [_planned_bytes(job.source / p.annotation, p.annotation_sha256) for p in photographs]
         views = [view_of_path(job.source / p.annotation) for p in photographs]
-        annotations = annotations_from_variables(_mat_reader().read_many(files), views=views)
+        annotations = annotations_from_variables(process_reader().read_many(files), views=views)
         outcomes: list[int | Rejected] = []
         for photograph, image, annotation in zip(photographs, images, annotations, strict=True):
             try:

@@ -1,14 +1,12 @@
 """Numbers about a data set of whole photographs, gathered shard by shard and added up in the manifest."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from flows.photograph_sample import PhotographSample
 from flows.posmap_statistics import YAW_BIN_DEG
-
-if TYPE_CHECKING:
-    from flows.densereg_fields import PhotographSample
 
 
 class Collector:
@@ -20,14 +18,14 @@ class Collector:
         self._faces: list[int] = []
         self._shares: list[tuple[float, float]] = []
 
-    def add(self, sample: "PhotographSample") -> None:
+    def add(self, sample: PhotographSample) -> None:
         """Take in one good sample."""
         self._residuals += sample.landmark_residuals_px
         self._yaws += sample.yaws
         self._faces.append(len(sample.yaws))
         self._shares.append((sample.face_share, sample.ignored_share))
 
-    def result(self) -> dict[str, object]:
+    def result(self) -> dict[str, Any]:
         """The shard's numbers, JSON alone: sums, so that shards can be added up."""
         if not self._faces:
             return {}
@@ -47,7 +45,7 @@ class Collector:
         }
 
 
-def merged(shards: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+def merged(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The numbers of the whole data set, from those of its shards in order; means in place of sums."""
     shards = [shard for shard in shards if shard]
     if not shards:

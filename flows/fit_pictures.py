@@ -39,6 +39,7 @@ from storage.images import MAX_IMAGE_FILE_BYTES, decode_image
 from storage.manifest import ModelInfo
 from storage.mesh_export import Format, export_mesh, upright_from_picture
 from storage.regular_files import read_regular_file
+from storage.store import Place
 
 Frame = Literal["picture", "head"]
 
@@ -135,7 +136,7 @@ def fit_of_dataset(
     return SeenFit.of_sample(dataset[index]), found
 
 
-def _model_of(info: ModelInfo, folder: Path, given: str | Sequence[str] | None) -> MorphableModel:
+def _model_of(info: ModelInfo, folder: Place, given: str | Sequence[str] | None) -> MorphableModel:
     if given is not None:
         return load_model(given)
     try:
@@ -147,7 +148,9 @@ def _model_of(info: ModelInfo, folder: Path, given: str | Sequence[str] | None) 
         ) from None
 
 
-def fit_sheet(seen: SeenFit, model: MorphableModel, *, side: int = 384, turns: Sequence[float] = TURNS) -> np.ndarray:
+def fit_sheet(
+    seen: SeenFit, model: MorphableModel, *, side: int = 384, turns: Sequence[float] = TURNS
+) -> UInt8[np.ndarray, "_ _ 3"]:
     """Photograph, residuals and mesh over it; below, the mesh with the photograph's colours, turned by each of `turns`.
 
     Turns are degrees about the head's own upright axis, positive to the viewer's left as 300W-LP's yaw. Without `turns`
@@ -207,7 +210,7 @@ def draw_fit(
 
 def contact_sheet_of_fits(
     samples: Sequence[Mapping[str, np.ndarray]], model: MorphableModel, *, side: int = 224, across: int = 2
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "_ _ 3"]:
     """Fits with picture, residuals and mesh, `across` in a row, each under its source id."""
     blocks = []
     for sample in samples:

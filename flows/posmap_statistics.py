@@ -1,15 +1,13 @@
 """Numbers about a data set of position maps, gathered shard by shard and added up in the manifest."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from flows.posmap_sample import PosmapSample
 from storage.byte_codes import Jpeg
-
-if TYPE_CHECKING:
-    from flows.posmaps import PosmapSample
 
 YAW_BIN_DEG = 10
 IMAGE_PSNR = "image_psnr_db"
@@ -27,7 +25,7 @@ class Collector:
         self._yaws: list[float] = []
         self._names: list[str] = []
 
-    def add(self, sample: "PosmapSample") -> None:
+    def add(self, sample: PosmapSample) -> None:
         """Take in one good sample."""
         self._readback.append(sample.readback_error_px)
         self._residuals.append(sample.landmark_residual_px)
@@ -36,7 +34,7 @@ class Collector:
         if self._jpeg is not None:
             self._decibels.append(jpeg_psnr(sample.image, self._jpeg))
 
-    def result(self) -> dict[str, object]:
+    def result(self) -> dict[str, Any]:
         """The shard's numbers, JSON alone: sums, so that shards can be added up."""
         if not self._names:
             return {}
@@ -63,12 +61,12 @@ class Collector:
         }
 
 
-def merged(shards: Sequence[Mapping[str, object]]) -> dict[str, object]:
+def merged(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The numbers of the whole data set, from those of its shards in order; means in place of sums."""
     shards = [shard for shard in shards if shard]
     if not shards:
         return {}
-    merged: dict[str, object] = {}
+    merged: dict[str, Any] = {}
     for name in ("landmark_readback_px", "landmark_residual_px"):
         parts = [shard[name] for shard in shards]
         n = sum(part["n"] for part in parts)

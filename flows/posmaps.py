@@ -6,19 +6,22 @@ vertices are, and a map is an affine map of them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, UInt8
 
+from flows.atlases import choose_atlas
 from flows.augmented_copies import AugmentedCopies
 from flows.config import RECIPE_VERSION, PosmapConfig
 from flows.face_checks import check_coefficients, check_inside, landmark_residual
+from flows.face_products import FaceProducts
+from flows.posmap_sample import Picture, PosmapSample
 from flows.posmap_statistics import Collector, merged
 from flows.recipe import PlannedPicture, ReadFile, Recipe, Table
 from flows.targets import POSITION_MAPS
@@ -26,8 +29,7 @@ from flows.targets.family import Ground, Layout, TargetFamily, family_named, fam
 from flows.targets.scene import Scene, SceneFace, field_template, template_of_tables, template_tables
 from geometry.camera import apply_affine
 from geometry.landmarks import MIRROR
-from geometry.mesh import Mesh
-from geometry.morphable_model import Coefficients, LinearRows, MorphableModel
+from geometry.morphable_model import LinearRows, MorphableModel
 from geometry.rotation import euler_from_rotation, yaw_from_rotation
 from geometry.uv import UVAtlas
 from render.atlas_raster import AtlasRaster, TexelSampler
@@ -37,54 +39,18 @@ from render.landmark_texels import landmark_sampler
 from render.masks import face_mask, landmark_texels, weight_mask
 from render.position_map import crop_from_model, with_depth_offset
 from render.zbuffer import RasterBuffers, rasterize
-from storage.annotations import IMAGE_HEIGHT, Annotation, annotations_from_variables
+from storage.annotations import IMAGE_HEIGHT, annotations_from_variables
 from storage.augmentation_targets import augmentation_targets
 from storage.bad_sample import BadSample
 from storage.byte_codes import Jpeg
 from storage.face_targets import position_map_schema
 from storage.file_names import view_of_path
 from storage.images import decode_image
-from storage.mat_reader import MatReader
+from storage.mat_reader import process_reader
 from storage.schema import Schema
-
-FACES_PER_PRODUCT = 32
-"""Faces in one matrix product. Cut by the plan alone, so that bytes do not depend on the number of workers."""
 
 PICTURES_PER_ZBUFFER = 16
 """Samples that the z-buffer draws at once, one in each SIMD lane; a picture does not depend on its company."""
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One photograph as its file's bytes (decoded when its turn comes), and its annotation."""
-
-    source_id: str
-    image_bytes: bytes
-    annotation: Annotation
-
-
-@dataclass(frozen=True, slots=True)
-class PosmapSample:
-    """One sample before it is encoded. Frames: crop pixels; `pose` is (pitch, yaw, roll, t_x, t_y, t_z, scale) of the camera."""
-
-    source_id: str
-    copy_index: int
-    seed: int
-    image: UInt8[np.ndarray, "s s 3"]
-    position_map: Float32[np.ndarray, "s s 3"] | None  # None: parametric
-    landmarks_px: Float32[np.ndarray, "68 3"]
-    coefficients: Coefficients
-    pose: Float64[np.ndarray, "7"]
-    crop_from_image: Float64[np.ndarray, "3 3"]
-    crop_from_model: Float64[np.ndarray, "3 4"]
-    z_offset_px: float
-    landmark_residual_px: float  # NaN where the file gives no landmarks of its own
-    readback_error_px: Float64[np.ndarray, "68"]  # landmarks read from the map, against the landmarks
-    yaw: float
-    photograph: bytes | None = None  # the source's file, where it is stored in the image's place
-    mirrored: bool = False
-    vertices_px: Float32[np.ndarray, "v 3"] | None = None  # for other families of targets; None: there are none
-    others: Mapping[str, object] = field(default_factory=dict)  # their targets, as they are stored
 
 
 @dataclass(frozen=True)
@@ -198,7 +164,7 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
         """The pictures' bytes and their annotations, parsed all at once in the child process."""
         images, files = ([read_file(p.files[place]) for p in pictures] for place in (0, 1))
         views = [view_of_path(root / p.files[1].name) for p in pictures]
-        answers = annotations_from_variables(mat_reader().read_many(files), views=views, compat=self.config.compat)
+        answers = annotations_from_variables(process_reader().read_many(files), views=views, compat=self.config.compat)
         return [
             answer if isinstance(answer, BadSample) else Picture(p.source_id, image, answer)
             for p, image, answer in zip(pictures, images, answers, strict=True)
@@ -230,7 +196,7 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
         quality, size = self.config.jpeg_quality, self.config.crop.size_px
         return Collector(None if quality is None else Jpeg(quality=quality, size_hw=(size, size)))
 
-    def merged(self, shards: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    def merged(self, shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The same of the whole data set."""
         return merged(shards)
 
@@ -290,7 +256,7 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
 
     def _crops(self, pictures: Iterable[Picture | BadSample]) -> Iterator[list[PosmapSample] | BadSample]:
         checked = [p if isinstance(p, BadSample) else checked_face(p, self.model) for p in pictures]
-        faces = _Faces(self.model, [p.annotation.coefficients for p in checked if not isinstance(p, BadSample)])
+        faces = FaceProducts(self.model, [p.annotation.coefficients for p in checked if not isinstance(p, BadSample)])
         for picture in checked:
             if isinstance(picture, BadSample):
                 yield picture
@@ -382,27 +348,6 @@ def checked_face(picture: Picture, model: MorphableModel) -> Picture | BadSample
     return picture
 
 
-def choose_atlas(model: MorphableModel, config: PosmapConfig) -> UVAtlas:
-    """The model's own atlas, or a conformal Tutte map on the square (as PRNet's BFM_UV), closed at mouth and eyes."""
-    if config.atlas == "own" and model.uv is None:
-        raise ValueError(
-            f"{model.name} brings no UV atlas of its own; give BFM_UV.mat beside it, or choose --atlas tutte"
-        )
-    if config.atlas != "tutte" and model.uv is not None:
-        return own_atlas(model)
-    from geometry.unwrap import tutte
-
-    mesh = Mesh(model.mean_shape.astype(np.float64), model.triangles)
-    return tutte(mesh)
-
-
-def own_atlas(model: MorphableModel) -> UVAtlas:
-    """The atlas that the model brings. Raises ValueError where it brings none."""
-    if model.uv is None:
-        raise ValueError(f"{model.name} brings no UV atlas of its own; give BFM_UV.mat beside it")
-    return UVAtlas(model.uv.astype(np.float64), np.concatenate([model.triangles, model.closing_triangles]))
-
-
 def other_families(config: PosmapConfig) -> list[type[TargetFamily]]:
     """The families of a config beside the position maps."""
     return [family_named(name) for name in config.targets if name != POSITION_MAPS]
@@ -410,38 +355,3 @@ def other_families(config: PosmapConfig) -> list[type[TargetFamily]]:
 
 def _layout(config: PosmapConfig) -> Layout:
     return Layout((config.crop.size_px, config.crop.size_px))
-
-
-@lru_cache(maxsize=1)
-def mat_reader() -> MatReader:
-    """This process's own child that opens MATLAB files."""
-    return MatReader()
-
-
-class _Faces:
-    """Vertices of distinct faces, in products of :data:`FACES_PER_PRODUCT`; the last two products are kept."""
-
-    def __init__(self, model: MorphableModel, coefficients: Sequence[Coefficients]) -> None:
-        self._model = model
-        self._place: dict[bytes, int] = {}
-        self._distinct: list[Coefficients] = []
-        for one in coefficients:
-            if _key(one) not in self._place:
-                self._place[_key(one)] = len(self._distinct)
-                self._distinct.append(one)
-        self._products: dict[int, np.ndarray] = {}
-
-    def vertices(self, coefficients: Coefficients) -> Float32[np.ndarray, "v 3"]:
-        product, row = divmod(self._place[_key(coefficients)], FACES_PER_PRODUCT)
-        if product not in self._products:
-            if len(self._products) > 1:
-                del self._products[min(self._products)]
-            faces = self._distinct[product * FACES_PER_PRODUCT : (product + 1) * FACES_PER_PRODUCT]
-            faces = faces * 2 if len(faces) == 1 else faces  # BLAS rounds a single row otherwise than one of several
-            batch = Coefficients(np.stack([f.identity for f in faces]), np.stack([f.expression for f in faces]))
-            self._products[product] = self._model.vertices(batch)
-        return self._products[product][row]
-
-
-def _key(coefficients: Coefficients) -> bytes:
-    return coefficients.identity.tobytes() + coefficients.expression.tobytes()

@@ -13,16 +13,17 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from flows.face_transfer import corresponding, transferred
+from flows.prediction_pictures import draw_points, pictures_of
 from geometry.landmarks import N_LANDMARKS
-from render.preview import PART_COLORS, color_values, draw_landmarks, encode_png
+from render.preview import encode_png
 from render.vertex_colors import vertex_colors
-from render.zbuffer import interpolate, rasterize
 from storage.bad_sample import BadSample, Rejected
 from storage.evaluation_boxes import read_boxes
 from storage.images import MAX_IMAGE_FILE_BYTES, decode_image, decode_photograph
@@ -33,7 +34,6 @@ from storage.regular_files import read_regular_file
 
 IMAGES = (".jpg", ".jpeg", ".png")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
-BoxSource = Literal["auto", "landmarks", "detector", "whole"]
 
 _LEAST_BOX_SHARE = 0.02
 """A tracked face smaller than this share of the frame's shorter side is lost."""
@@ -45,7 +45,7 @@ Box = Float[np.ndarray, "4"]
 class PredictOptions:
     """What is asked for beside the landmarks.
 
-    boxes       where faces are: a file (path, left, top, right, bottom), or a :data:`BoxSource`
+    boxes       where faces are: a file (path, left, top, right, bottom), or "auto", "landmarks", "detector", "whole"
     mesh        format of the reconstruction; None: none
     fit         of DenseReg: the model fitted to the predicted field, as mesh and camera
     dan         of DenseReg: a DAN checkpoint that starts from its landmarks, for the third row
@@ -340,7 +340,7 @@ def described(prediction: Any) -> dict[str, Any]:
     """A prediction as plain values; NaN is null."""
     angles = prediction.angles_deg
     camera = prediction.camera
-    return _plain(
+    values: dict[str, Any] = _plain(
         {
             "landmarks_px": prediction.landmarks_px.tolist(),
             "box_px": prediction.box_px.tolist() if prediction.found else None,
@@ -355,127 +355,7 @@ def described(prediction: Any) -> dict[str, Any]:
             },
         }
     )
-
-
-def pictures_of(
-    image: UInt8[np.ndarray, "h w 3"], prediction: Any, vertices: Any, triangles: Any, predictor: Any
-) -> dict[str, UInt8[np.ndarray, "_ _ 3"]]:
-    """Pictures by the end of their files' names: the overlay, depth, u and v, parts."""
-    pictures = {"": draw_points(image, prediction.landmarks_px)}
-    if vertices is not None:
-        pictures["_depth"] = depth_picture(vertices, triangles, size_hw=(image.shape[0], image.shape[1]))
-    found = prediction.field
-    if found is None:
-        return pictures
-    if "uv" in found:
-        face = np.isfinite(found["uv"]).all(axis=-1)[..., None]
-        both = [
-            np.where(face, color_values(np.nan_to_num(found["uv"][..., axis])), prediction.crop) for axis in range(2)
-        ]
-        pictures["_uv"] = np.hstack(both).astype(np.uint8)
-        parts = predictor.part_of_field(found["uv"])
-    else:
-        parts = found["part"]
-    if parts is not None:
-        colors = PART_COLORS[np.minimum(parts, len(PART_COLORS) - 1)]
-        mixed = np.rint(0.4 * prediction.crop + 0.6 * colors)
-        pictures["_parts"] = np.where((parts > 0)[..., None], mixed, prediction.crop).astype(np.uint8)
-    if "depth" in found:
-        face = np.isfinite(found["uv"]).all(axis=-1) if "uv" in found else np.ones(found["depth"].shape, dtype=bool)
-        pictures["_depth"] = np.where(face[..., None], color_values(np.clip(found["depth"], 0, 1)), 0).astype(np.uint8)
-    return pictures
-
-
-def draw_points(
-    image: UInt8[np.ndarray, "h w 3"], landmarks_px: Float[np.ndarray, "p d"]
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The landmarks on the picture, the 68 with their lines."""
-    if len(landmarks_px) == N_LANDMARKS:
-        return draw_landmarks(image, np.clip(landmarks_px, -1e5, 1e5), enlarge=1)
-    canvas = np.ascontiguousarray(image).copy()
-    for x, y in (
-        np.rint(np.clip(landmarks_px[np.isfinite(landmarks_px).all(axis=1), :2], -1e5, 1e5)).astype(int).tolist()
-    ):
-        cv2.circle(canvas, (x, y), max(min(image.shape[:2]) // 200, 1), (255, 40, 40), -1, cv2.LINE_AA)
-    return canvas
-
-
-def depth_picture(
-    vertices_px: Float[np.ndarray, "v 3"], triangles: np.ndarray, *, size_hw: tuple[int, int]
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Depth of the visible surface, near is bright; black where there is none."""
-    buffers = rasterize(vertices_px.astype(np.float32), triangles, size_hw=size_hw, cull=False)
-    covered = buffers.covered
-    if not covered.any():
-        return np.zeros((*size_hw, 3), dtype=np.uint8)
-    near, far = float(buffers.depth[covered].max()), float(buffers.depth[covered].min())
-    level = (np.where(covered, buffers.depth, far) - far) / max(near - far, 1e-9)
-    return np.where(covered[..., None], color_values(level), 0).astype(np.uint8)
-
-
-def transferred(
-    target: UInt8[np.ndarray, "h w 3"], on: Any, source: UInt8[np.ndarray, "a b 3"], of: Any, *, surface: Any
-) -> UInt8[np.ndarray, "h w 3"]:
-    """`target` with the colours of `source` at the same places of the template.
-
-    With dense points each vertex carries its colour over; with fields each face pixel takes the source's pixel of nearest (u, v),
-    if one lies within 1/50 of the template. Raises ValueError for a system that has neither.
-    """
-    if on.vertices_px is not None:
-        colors, seen = vertex_colors(source, of.vertices_px, surface.triangles)
-        size_hw = (target.shape[0], target.shape[1])
-        buffers = rasterize(on.vertices_px.astype(np.float32), surface.triangles, size_hw=size_hw)
-        values = np.column_stack([colors, seen]).astype(np.float32)
-        drawn = interpolate(buffers, values, surface.triangles)
-        taken = buffers.covered & (drawn[..., 3] > 0.99)
-        return np.where(taken[..., None], np.rint(drawn[..., :3]), target).astype(np.uint8)
-    if on.field is None or "uv" not in on.field:
-        raise ValueError("--transfer needs dense correspondence: a checkpoint of densereg, prnet or mesh_gcn")
-    (rows, columns), (source_rows, source_columns) = _same_places(on, of)
-    crop = on.crop.copy()
-    crop[rows, columns] = of.crop[source_rows, source_columns]
-    painted = np.zeros(crop.shape[:2], dtype=np.uint8)
-    painted[rows, columns] = 255
-    size = (target.shape[1], target.shape[0])
-    back = on.crop_from_image.inverse.matrix[:2]
-    mask = cv2.warpAffine(painted, back, size, flags=cv2.INTER_LINEAR) > 127
-    moved = cv2.warpAffine(crop, back, size, flags=cv2.INTER_LINEAR)
-    return np.where(mask[..., None], moved, target).astype(np.uint8)
-
-
-def corresponding(
-    target: UInt8[np.ndarray, "h w 3"], on: Any, source: UInt8[np.ndarray, "a b 3"], of: Any, *, surface: Any
-) -> tuple[Float[np.ndarray, "m 2"], Float[np.ndarray, "m 2"]]:
-    """Places of `target`, and the places of `source` that show the same of the face, in pixels of the pictures.
-
-    Dense points that are seen in both; or of fields every face pixel of the target with the source's of nearest (u, v).
-    """
-    if on.vertices_px is not None:
-        seen = [
-            vertex_colors(picture, found.vertices_px, surface.triangles)[1]
-            for picture, found in ((target, on), (source, of))
-        ]
-        both = np.asarray(seen[0], dtype=bool) & np.asarray(seen[1], dtype=bool)
-        return on.vertices_px[both, :2], of.vertices_px[both, :2]
-    here, there = _same_places(on, of)
-    places = [np.stack([columns, rows], axis=1).astype(np.float64) for rows, columns in (here, there)]
-    return on.crop_from_image.inverse.apply(places[0]), of.crop_from_image.inverse.apply(places[1])
-
-
-_FARTHEST_UV = 1 / 50
-_Pixels = tuple[np.ndarray, np.ndarray]
-
-
-def _same_places(on: Any, of: Any) -> tuple[_Pixels, _Pixels]:
-    """Rows and columns of pixels in one crop, and of those in the other whose u and v are nearest; far ones are left out."""
-    from scipy.spatial import cKDTree
-
-    here, there = (np.isfinite(found.field["uv"]).all(axis=-1) for found in (on, of))
-    distances, nearest = cKDTree(of.field["uv"][there]).query(on.field["uv"][here], distance_upper_bound=_FARTHEST_UV)
-    known = np.isfinite(distances)
-    rows, columns = (axis[known] for axis in np.nonzero(here))
-    source_rows, source_columns = (axis[nearest[known]] for axis in np.nonzero(there))
-    return (rows, columns), (source_rows, source_columns)
+    return values
 
 
 def _fitter(predictor: Any, options: PredictOptions) -> Any:

@@ -214,7 +214,7 @@ def _terms(root: Path) -> dict[str, object]:
     """What the source's landmarks came with goes on."""
     fits = folder_record(root)
     if fits is not None:
-        kept = {key: fits[key] for key in ("licence", "landmark_origins") if key in fits}
+        kept: dict[str, object] = {key: fits[key] for key in ("licence", "landmark_origins") if key in fits}
         return {"licence": "the source's own terms apply", **kept}
     if drawn_record(root):
         return {"licence": DRAWN_LICENCE}

@@ -1,6 +1,8 @@
 """Flows `train-dan`, `train-densereg`, `train-fan3d`, `train-mesh-gcn` and `train-prnet`: one recipe, five systems."""
 
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from prefect import Flow, flow, get_run_logger
@@ -11,13 +13,15 @@ from flows import training, training_events
 from flows.flow_forms import described
 from flows.run_pages import name_run, show_training
 
+_SECONDS_BETWEEN_TRIES = 10.0
+
 if TYPE_CHECKING:
     from uuid import UUID
 
     from train.run_log import Progress
 
 
-def flow_of(system: training.SystemName) -> Flow:
+def flow_of(system: str) -> Flow:
     """The flow that trains one system."""
     name = system.replace("_", "-")
 
@@ -61,10 +65,13 @@ def flow_of(system: training.SystemName) -> Flow:
                 cast("UUID", bar), progress=100 * progress.step / progress.n_steps, description=line
             )
 
-        done = training.train_here(
+        train = partial(
+            training.train_here,
             system, data, version=known.version, preset=preset, out=out, validation=validation, hold_out=hold_out,
             settings=[*(settings or ()), *read_ahead], steps=steps, augment=augment, pretrained=pretrained, report=report,
+            tell=logger.info,
         )  # fmt: skip
+        done = _after_others(train, logger.warning)
         show_training(name, done)
         if done.finished:
             training_events.announce_training(system, done, dataset=dataset)
@@ -80,6 +87,23 @@ def flow_of(system: training.SystemName) -> Flow:
     run.__doc__ = f"Train {system} on a published data set; a run that was stopped goes on."
     made: Callable[..., Flow] = flow(name=f"train-{name}", flow_run_name=name, persist_result=False)
     return made(described(run))
+
+
+def _after_others(train: Callable[[], training.TrainingDone], warn: Callable[[str], None]) -> training.TrainingDone:
+    """Train as soon as nobody else trains in the run's folder.
+
+    A run that was silent but alive is taken for dead and started again: this one then waits for its own first process, and finds
+    its work done.
+    """
+    told = False
+    while True:
+        try:
+            return train()
+        except training.AlreadyTraining as other:
+            if not told:
+                warn(f"{other}. This one waits")
+            told = True
+            time.sleep(_SECONDS_BETWEEN_TRIES)
 
 
 train_dan = flow_of("dan")

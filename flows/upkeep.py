@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from storage.publish import AlreadyBuilding
-from storage.store import DamagedObject, Place, place_of, store_at
+from storage.store import DamagedObject, Place, place_of
+from storage.stores import store_at
 from storage.verify import Finding, verify
 from storage.versions import Pruned, prune, published_versions
 

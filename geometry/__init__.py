@@ -4,15 +4,20 @@ The names below are imported when first used, so that ``import geometry`` costs 
 camera does not load MATLAB readers or compiled kernels.
 """
 
-import importlib
-
 from geometry.kernel_cache import choose_cache_folder
+from geometry.lazy_names import lazy_names
 
 choose_cache_folder()  # before the first kernel is imported, here or in `render` and `storage`
 
 _HOME = {
     "Coefficients": "geometry.morphable_model",
+    "Fit": "geometry.fit_result",
+    "FitConfig": "geometry.fit_result",
+    "Mesh": "geometry.mesh",
     "MorphableModel": "geometry.morphable_model",
+    "ScaledOrthographicCamera": "geometry.camera",
+    "Similarity2D": "geometry.frames",
+    "UVAtlas": "geometry.uv",
     "build_hierarchy": "geometry.hierarchy",
     "cached_hierarchy": "geometry.hierarchy",
     "cylindrical": "geometry.cylinder",
@@ -28,13 +33,7 @@ _HOME = {
 }
 
 __all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> object:
-    """Import the module that holds `name` and hand out its object."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+__getattr__ = lazy_names(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

@@ -55,7 +55,9 @@ def square_border(
         fraction = (fraction / fraction[-1])[:, None]
         straight = _SQUARE[k] + fraction * (_SQUARE[(k + 1) % 4] - _SQUARE[k])
         positions[side] = straight + bulge * 4 * fraction * (1 - fraction) * _OUTWARD[k]
-    return SquareBorder((positions + bulge) / (1 + 2 * bulge), tuple(int(c) for c in corners))
+    lower_right, upper_right, upper_left, lower_left = (int(corner) for corner in corners)
+    at_corners = (lower_right, upper_right, upper_left, lower_left)
+    return SquareBorder((positions + bulge) / (1 + 2 * bulge), at_corners)
 
 
 def circle_border(vertices: Float[np.ndarray, "v 3"], loop: Int[np.ndarray, " l"]) -> Float[np.ndarray, "l 2"]:

@@ -1,6 +1,7 @@
 """What an atlas is worth: folds, overlaps, distortion, and how many texels a vertex gets."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32
@@ -63,7 +64,7 @@ class AtlasReport:
     texels_per_vertex: Quantiles
     n_distinct_texels: int
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON; what is infinite (the stretch of a collapsed triangle) is None there."""
 
         def plain(value: object) -> object:

@@ -9,6 +9,8 @@ micrometres, coefficients already multiplied by their standard deviation. Restri
 therefore shorter than one and not quite orthogonal.
 """
 
+# mypy: disable-error-code="override"
+# A model's tables are attributes, and here worked out when they are asked for: nobody assigns to either.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -33,9 +33,9 @@ def draw_unit_weights(
 
     The presets' order is part of the random stream.
     """
-    weights = rng.uniform(0.2, 1.0) * unit_weights(unit_names, presets[rng.integers(len(presets))])
+    weights = rng.uniform(0.2, 1.0) * unit_weights(unit_names, presets[int(rng.integers(len(presets)))])
     if rng.random() < 0.45:
-        weights += rng.uniform(0.1, 0.6) * unit_weights(unit_names, presets[rng.integers(len(presets))])
+        weights += rng.uniform(0.1, 0.6) * unit_weights(unit_names, presets[int(rng.integers(len(presets)))])
     for unit in rng.choice(len(unit_names), rng.integers(0, 5), replace=False):
         name = unit_names[unit]
         if name in UNDRAWN_UNITS:

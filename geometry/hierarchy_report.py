@@ -1,9 +1,10 @@
 """What a mesh hierarchy loses, and what farthest-point sampling would lose at the same numbers of vertices."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int, Int32
 
 from geometry.decimation import collapsed, decimate
 from geometry.hierarchy import MeshHierarchy
@@ -27,7 +28,7 @@ class LevelReport:
     smallest_angle: float
     n_turned: int
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
         return asdict(self)
 
@@ -44,7 +45,7 @@ def report_hierarchy(hierarchy: MeshHierarchy) -> tuple[LevelReport, ...]:
 
 
 def report_level(
-    points: Float[np.ndarray, "p 3"], level: Mesh, *, starts: np.ndarray, n_turned: int = 0
+    points: Float[np.ndarray, "p 3"], level: Mesh, *, starts: Int[np.ndarray, " p"], n_turned: int = 0
 ) -> LevelReport:
     """The report of one mesh; the distance of point p is found walking from vertex ``starts[p]``."""
     distances = walk_to_nearest(points, level, starts=starts).distances

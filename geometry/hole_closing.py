@@ -70,9 +70,9 @@ def triangulate_polygon(polygon: Float[np.ndarray, "n 2"]) -> Int[np.ndarray, "m
         return None
     corners, open_diagonals = [], [(0, n - 1)]
     while open_diagonals:
-        i, j = open_diagonals.pop()
-        if j - i > 1:
-            k = int(apex[i, j])
-            corners.append((i, k, j))
-            open_diagonals += [(i, k), (k, j)]
+        start, end = open_diagonals.pop()
+        if end - start > 1:
+            middle = int(apex[start, end])
+            corners.append((start, middle, end))
+            open_diagonals += [(start, middle), (middle, end)]
     return np.array(corners)

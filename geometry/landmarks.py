@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from geometry.morphable_model import REGION_NAMES, MorphableModel, SurfacePoints
 
@@ -161,7 +161,7 @@ def landmark_scheme(name: str) -> LandmarkScheme:
 
 
 def visible_only(
-    landmarks_px: Float[np.ndarray, "*n p d"], visible: np.ndarray | None = None
+    landmarks_px: Float[np.ndarray, "*n p d"], visible: Bool[np.ndarray, "..."] | None = None
 ) -> Float[np.ndarray, "*n p d"]:
     """Landmarks with the invisible ones as NaN, as a fit wants them.
 

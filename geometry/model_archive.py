@@ -182,7 +182,7 @@ def _sync_folder(folder: Path) -> None:
 # ---------------------------------------------------------------- reading
 
 
-def _checked_meta(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> dict:
+def _checked_meta(path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> dict[str, Any]:
     if _META not in members:
         raise ModelFileError(f"{path.name} has no {_META}: it is not a file that `facefoundry model import` wrote")
     try:

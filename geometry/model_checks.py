@@ -6,7 +6,7 @@ A file that fails is refused with its name, the value that is wrong, and what to
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Int32
+from jaxtyping import Float, Int, Int32, Shaped
 
 from geometry import landmarks as lm
 from geometry.mesh import signed_volume
@@ -65,7 +65,11 @@ def check_part_shapes(
 
 
 def checked_part(
-    file: str, names: tuple[str, str, str], mean: np.ndarray, basis: np.ndarray, stddevs: np.ndarray
+    file: str,
+    names: tuple[str, str, str],
+    mean: Shaped[np.ndarray, "..."],
+    basis: Shaped[np.ndarray, "..."],
+    stddevs: Shaped[np.ndarray, "..."],
 ) -> LinearPart:
     """A :class:`LinearPart` of arrays as files store them (basis 3V × K), after checks of shape and of every number."""
     check_part_shapes(file, names, mean.shape, basis.shape, stddevs.shape)
@@ -125,7 +129,7 @@ def check_size(file: str, mean_mm: Float[np.ndarray, "v 3"], *, unit: str) -> No
 
 
 def from_one_based(
-    file: str, name: str, indices: np.ndarray, n_vertices: int, *, covers_all: bool
+    file: str, name: str, indices: Shaped[np.ndarray, "..."], n_vertices: int, *, covers_all: bool
 ) -> Int32[np.ndarray, "..."]:
     """MATLAB's indices as zero-based int32; with `covers_all` the first and the last vertex must occur."""
     whole = _integers(file, name, indices)
@@ -147,7 +151,9 @@ def from_one_based(
     return (whole - 1).astype(np.int32)
 
 
-def from_zero_based(file: str, name: str, indices: np.ndarray, n_vertices: int) -> Int32[np.ndarray, "..."]:
+def from_zero_based(
+    file: str, name: str, indices: Shaped[np.ndarray, "..."], n_vertices: int
+) -> Int32[np.ndarray, "..."]:
     """Triangles' indices that count from zero, as int32; the first and the last vertex must occur."""
     whole = _integers(file, name, indices)
     first, last = int(whole.min()), int(whole.max())

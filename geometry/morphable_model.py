@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int32, UInt8
+from jaxtyping import Float, Float32, Int, Int32, Shaped, UInt8
 
 from geometry.mesh import Mesh, check_triangles
 
@@ -223,7 +223,7 @@ class DenseModel(MorphableModel):
         return LinearRows(mean, at_points(self.identity_basis), at_points(self.expression_basis))
 
 
-def fingerprint_of(arrays: tuple[np.ndarray | None, ...]) -> str:
+def fingerprint_of(arrays: tuple[Shaped[np.ndarray, "..."] | None, ...]) -> str:
     """32 hexadecimal digits over dtypes, shapes and bytes, in order; None counts as its own value."""
     digest = hashlib.sha256()
     for array in arrays:
@@ -232,5 +232,5 @@ def fingerprint_of(arrays: tuple[np.ndarray | None, ...]) -> str:
             continue
         array = np.ascontiguousarray(array)
         digest.update(f"{array.dtype.str}{array.shape};".encode())
-        digest.update(array)
+        digest.update(array.data)
     return digest.hexdigest()[:32]

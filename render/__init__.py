@@ -4,9 +4,7 @@ The names below are imported when first used, so that ``import render`` costs no
 does not load compiled kernels. None of them is also the name of a module here: importing that would hide it.
 """
 
-import importlib
-
-import geometry  # noqa: F401 - finds a place for compiled kernels
+from geometry.lazy_names import lazy_names  # importing geometry finds a place for compiled kernels
 
 _HOME = {
     "AtlasRaster": "render.atlas_raster",
@@ -44,13 +42,7 @@ _HOME = {
 }
 
 __all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> object:
-    """Import the module that holds `name` and hand out its object."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+__getattr__ = lazy_names(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

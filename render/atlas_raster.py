@@ -9,6 +9,7 @@ square's border and belong to nobody under a top-left rule, are defined. Texels 
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -50,7 +51,7 @@ class AtlasRaster:
         owner = np.full((size, size), -1, dtype=np.int64)
         weights = np.zeros((size, size, 3))
 
-        def edge(a, b, x, y):
+        def edge(a: Any, b: Any, x: Any, y: Any) -> Any:
             if a > b:  # lower index first: neighbours get exact opposites
                 return -edge(b, a, x, y)
             (ax, ay), (bx, by) = texel[a], texel[b]

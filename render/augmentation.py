@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 
 from geometry.frames import Similarity2D
 from render.augmentation_draws import AugmentationDraw
@@ -32,7 +32,7 @@ class AugmentedPicture:
 
 
 def augment_picture(
-    picture: np.ndarray,
+    picture: Shaped[np.ndarray, "..."],
     draw: AugmentationDraw,
     *,
     size_px: int,
@@ -63,7 +63,7 @@ def augment_sample(
     *,
     atlas: MirroredAtlas | None = None,
     field_atlas: MirroredAtlas | None = None,
-    landmark_texels: np.ndarray | None = None,
+    landmark_texels: Float[np.ndarray, "68 2"] | None = None,
     donor: Donor | None = None,
 ) -> dict[str, Any]:
     """A stored sample (targets by name, the picture (S S 3) as `image`) augmented, all of its labels moved.

@@ -78,7 +78,9 @@ def moved_similarity(crop_from_image: Float[np.ndarray, "3 3"], move: Move) -> F
     return move.augmented_from_crop.matrix @ crop_from_image
 
 
-def moved_uv(uv: Float32[np.ndarray, "h w 2"], is_face: Bool[np.ndarray, "h w"], move: Move) -> np.ndarray:
+def moved_uv(
+    uv: Float32[np.ndarray, "h w 2"], is_face: Bool[np.ndarray, "h w"], move: Move
+) -> Float32[np.ndarray, "_ _ 2"]:
     """Coordinates of a correspondence field; 0 where there is no face, before as after."""
     size_hw = (move.size_px, move.size_px)
     moved = warp_labels(uv, move.augmented_from_crop, size_hw=size_hw)

@@ -71,7 +71,7 @@ class PeopleConfig(BaseModel, frozen=True, extra="forbid"):
     )
 
     shading: Literal["bulk", "physical"] = Field(
-        "bulk", description="Our own light, or pyrender's materials and cast shadows: twenty times slower."
+        "bulk", description="Our own light, or pyrender's materials and cast shadows: nine times slower."
     )
     harmonic_share: float = Field(
         0.7, ge=0, le=1, description="Of pictures lit by spherical harmonics; the others by 300W-LP's Phong model."

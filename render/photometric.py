@@ -6,7 +6,7 @@ mixes whole numbers: where two devices round one value differently, the differen
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 
 from render.augmentation_draws import PhotometricDraw
 from render.hashed_noise import gaussian_noise
@@ -136,7 +136,7 @@ def after_the_lens(picture: Picture, draw: PhotometricDraw) -> Picture:
     return picture
 
 
-def check_picture(picture: np.ndarray) -> None:
+def check_picture(picture: Shaped[np.ndarray, "..."]) -> None:
     """Raise ValueError for what is not an RGB picture of bytes, with what to do about it."""
     if picture.dtype != np.uint8:
         what = "values in [0, 1] or 0…255" if picture.dtype.kind == "f" else "another type's range"

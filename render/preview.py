@@ -5,6 +5,7 @@ Everything here is u8 RGB (H W 3), drawn by OpenCV and our own z-buffer, so the 
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -31,8 +32,8 @@ def draw_landmarks(picture: Picture, landmarks_px: Float[np.ndarray, "68 d"], *,
     smooth = cv2.INTER_LINEAR if enlarge >= 1 else cv2.INTER_AREA
     canvas = cv2.resize(picture, drawn_wh, interpolation=smooth)
     # Pixel x reaches from x − ½ to x + ½, before and after: its centre goes to (x + ½)·factor − ½.
-    points = (landmarks_px[:, :2] + 0.5) * np.divide(drawn_wh, (width, height)) - 0.5
-    known = np.isfinite(points).all(axis=1)
+    points = (landmarks_px[:, :2] + 0.5) * (np.array(drawn_wh) / (width, height)) - 0.5
+    known = np.asarray(np.isfinite(points).all(axis=1))
     fixed = np.rint(np.where(known[:, None], points, 0) * 2**_SUBPIXEL_BITS).astype(np.int32)
     for start, stop, closed in _LINES:
         if known[start:stop].all():
@@ -47,12 +48,16 @@ def map_mesh(
     position_map: Float[np.ndarray, "s s 3"], covered: Bool[np.ndarray, "s s"]
 ) -> tuple[Float[np.ndarray, "v 3"], Int32[np.ndarray, "t 3"]]:
     """A position map as a mesh in crop pixels: texels are vertices, two triangles for four covered neighbours."""
-    size = len(covered)
+    return position_map.reshape(-1, 3), _map_triangles(covered.tobytes(), len(covered)).copy()
+
+
+@lru_cache(maxsize=4)  # the maps of a data set cover the same texels
+def _map_triangles(covered_bytes: bytes, size: int) -> Int32[np.ndarray, "t 3"]:
+    covered = np.frombuffer(covered_bytes, bool).reshape(size, size)
     index = np.arange(size * size, dtype=np.int32).reshape(size, size)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     whole = covered[:-1, :-1] & covered[:-1, 1:] & covered[1:, :-1] & covered[1:, 1:]
-    triangles = np.concatenate([np.stack(t, axis=-1)[whole] for t in ((a, c, b), (b, c, d))])
-    return position_map.reshape(-1, 3), triangles
+    return np.concatenate([np.stack(t, axis=-1)[whole] for t in ((a, c, b), (b, c, d))])
 
 
 def raster_of_map(
@@ -158,7 +163,7 @@ def plain_panels(sample: Mapping[str, np.ndarray], *, side: int) -> dict[str, Pi
     to_drawn = np.divide(picture.shape[1::-1], image.shape[1::-1])
     for landmarks in sample["landmarks_px"].reshape(-1, 68, 3):
         picture = draw_landmarks(picture, (landmarks[:, :2] + 0.5) * to_drawn - 0.5, enlarge=1)
-    return {"image": _fitted(image, side), "landmarks": _centred(picture, side)}
+    return {"image": in_square(image, side), "landmarks": _centred(picture, side)}
 
 
 def field_panels(sample: Mapping[str, np.ndarray], *, side: int) -> dict[str, Picture]:
@@ -174,19 +179,19 @@ def field_panels(sample: Mapping[str, np.ndarray], *, side: int) -> dict[str, Pi
         whose = sample["face_index"] if "face_index" in sample else np.where(sample["label"] == 1, 0, -1)
         labels = np.where((whose >= 0)[..., None], _FACE_COLORS[whose % len(_FACE_COLORS)], 0)
         panels["label"] = np.where((sample["label"] == 255)[..., None], _IGNORE_COLOR, labels).astype(np.uint8)
-    return {name: _fitted(_cut(sample, panel), side) for name, panel in panels.items()}
+    return {name: in_square(_cut(sample, panel), side) for name, panel in panels.items()}
 
 
 def colored_mask(sample: Mapping[str, np.ndarray], *, side: int) -> Picture:
     """The user's mask, a hue for each label."""
     mask = _cut(sample, sample["mask"])
     hues = np.stack([mask.astype(int) * 47 % 180, np.full(mask.shape, 200), np.where(mask > 0, 230, 0)], axis=-1)
-    return _fitted(cv2.cvtColor(hues.astype(np.uint8), cv2.COLOR_HSV2RGB), side)
+    return in_square(cv2.cvtColor(hues.astype(np.uint8), cv2.COLOR_HSV2RGB), side)
 
 
 def heat_picture(values: Float[np.ndarray, "h w"], *, side: int) -> Picture:
     """Values in [0, 1] in colours."""
-    return _fitted(color_values(values), side)
+    return in_square(color_values(values), side)
 
 
 def _cut(sample: Mapping[str, np.ndarray], picture: np.ndarray) -> np.ndarray:
@@ -197,7 +202,7 @@ def _cut(sample: Mapping[str, np.ndarray], picture: np.ndarray) -> np.ndarray:
     return picture[:height, :width]
 
 
-def _fitted(picture: Picture, side: int) -> Picture:
+def in_square(picture: Picture, side: int) -> Picture:
     """The picture in a square, its longer side as long as that, centred on black."""
     return _centred(_scaled(picture, side / max(picture.shape[:2])), side)
 

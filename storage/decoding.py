@@ -12,11 +12,13 @@ from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Shaped
 
 from geometry.morphable_model import Coefficients, MorphableModel
 from storage.manifest import ModelInfo
 from storage.schema import DerivedTarget, Schema
-from storage.store import Place, copied_here, store_at
+from storage.store import Place, copied_here
+from storage.stores import store_at
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -30,7 +32,7 @@ class Constants(Protocol):
         """All targets of the data set."""
         ...
 
-    def table(self, name: str) -> np.ndarray:
+    def table(self, name: str) -> Shaped[np.ndarray, "..."]:
         """A constant array of the data set."""
         ...
 

@@ -7,6 +7,7 @@ Numbers are pixels of the photograph as its file stores it, integers at pixel ce
 import csv
 import io
 import json
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -39,7 +40,7 @@ def parse_face_boxes(content: bytes, *, name: str) -> Float64[np.ndarray, "b 4"]
     return boxes
 
 
-def _of_json(text: str) -> list:
+def _of_json(text: str) -> list[Any]:
     content = json.loads(text)
     rows = content["boxes"]
     if not isinstance(rows, list):

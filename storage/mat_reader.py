@@ -22,6 +22,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -316,6 +317,12 @@ _DTYPES = {
 }
 
 
+@lru_cache(maxsize=1)
+def process_reader() -> MatReader:
+    """The child that this process keeps for the shards it makes: it is handed many files at once."""
+    return MatReader()
+
+
 _shared: MatReader | None = None
 _shared_lock = threading.Lock()
 
@@ -323,7 +330,7 @@ _shared_lock = threading.Lock()
 def read_mat(data: bytes) -> Variables:
     """One file through a child that this process keeps for all such calls. Raises BadSample.
 
-    For single files; a builder has a reader of its own and hands it many at once.
+    For single files, from any thread; builders take :func:`process_reader`.
     """
     global _shared
     with _shared_lock:

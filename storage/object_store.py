@@ -170,7 +170,7 @@ class ObjectStore(Store):
 
     def size(self, key: str) -> int:  # noqa: D102
         check_key(key)
-        return self._present(key, lambda s3, path: s3.head(path)["size"])
+        return int(self._present(key, lambda s3, path: s3.head(path)["size"]))
 
     def size_and_tag(self, key: str) -> tuple[int, str | None]:
         """How many bytes the object has, and its ETag, which another object of that name would not have."""
@@ -184,7 +184,7 @@ class ObjectStore(Store):
 
     def modified(self, key: str) -> float:  # noqa: D102
         check_key(key)
-        return self._present(key, lambda s3, path: s3.head(path)["last_modified"].timestamp())
+        return float(self._present(key, lambda s3, path: s3.head(path)["last_modified"].timestamp()))
 
     def part(self, key: str, start: int, stop: int, tag: str | None = None) -> bytes:
         """Exactly the bytes [start, stop). With `tag`, of the object with this ETag; ExchangedObject if it is another."""
@@ -223,7 +223,7 @@ class ObjectStore(Store):
 
     def _was_written_by(self, key: str, token: str) -> bool:
         try:
-            return self._present(key, lambda s3, path: s3.get(path).attributes).get(_TOKEN) == token
+            return bool(self._present(key, lambda s3, path: s3.get(path).attributes).get(_TOKEN) == token)
         except MissingObject:
             return False
 

@@ -8,18 +8,17 @@ An object store has no lock: there several builders of a version write the same 
 others leave with :class:`PublishedMeanwhile`.
 """
 
-import fcntl
 import hashlib
 import json
-import os
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
+from jaxtyping import Shaped
 from pydantic import JsonValue
 
+from storage.folder_lock import only_one_in
 from storage.manifest import (
     FORMAT_VERSION,
     MANIFEST_KEY,
@@ -34,17 +33,8 @@ from storage.manifest import (
     table_digests,
 )
 from storage.phases import Phase, reach
-from storage.store import (
-    DamagedObject,
-    ExchangedObject,
-    LocalStore,
-    MissingObject,
-    ObjectReader,
-    Place,
-    Store,
-    is_key,
-    store_at,
-)
+from storage.store import DamagedObject, ExchangedObject, LocalStore, MissingObject, ObjectReader, Place, Store, is_key
+from storage.stores import store_at
 from storage.zarr_format import ChunkFormat, DamagedBytes, chunk_format_of, group_metadata, table_key, table_metadata
 
 LATEST_KEY = "latest"
@@ -84,39 +74,16 @@ class BeingRemoved(RuntimeError):
 def builders_lock(dataset: Store | Place) -> Iterator[Store]:
     """Be the only builder of a data set, ``<out>/<name>``, and clean up after dead ones.
 
-    Raises AlreadyBuilding at once when someone else is. The lock is the kernel's (flock): it ends with its holder,
-    however that ends, and never by a clock. It is closed on exec; workers must not be forked while it is held
-    (forkserver and spawn are right), since a fork would keep it. On an object store there is none, and all may build.
+    Raises AlreadyBuilding at once when someone else is; what the lock is, and that workers must not be forked while it is held,
+    says :mod:`storage.folder_lock`. On an object store there is none, and all may build.
     """
     store = dataset if isinstance(dataset, Store) else store_at(dataset)
     if not isinstance(store, LocalStore):
         yield store
         return
-    folder = store.root
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyBuilding(folder, _holder(descriptor)) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    with only_one_in(store.root, AlreadyBuilding):
         store.remove_leftovers()
         yield store
-        os.ftruncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
-
-
-def _holder(descriptor: int) -> int | None:
-    """The pid that the holder wrote; it may be about to write it."""
-    for _ in range(20):
-        text = os.pread(descriptor, 32, 0).strip()
-        if text.isdigit():
-            return int(text)
-        time.sleep(0.05)
-    return None
 
 
 def start_version(store: Store, plan: DatasetPlan, tables: Mapping[str, np.ndarray] | None = None) -> None:
@@ -373,7 +340,7 @@ def constant_objects(plan: DatasetPlan, tables: Mapping[str, np.ndarray]) -> Ite
     yield "zarr.json", group_metadata(attributes, metadata)
 
 
-def read_table(store: Store, name: str) -> np.ndarray:
+def read_table(store: Store, name: str) -> Shaped[np.ndarray, "..."]:
     """A constant array of a version's folder (read-only). Raises MissingObject and DamagedObject."""
     key = f"tables/{name}/zarr.json"
     try:

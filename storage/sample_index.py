@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Int
 
 from storage.dataset import ShardedDataset
 from storage.source_groups import in_pieces, photograph_of
@@ -14,7 +15,7 @@ _SMALL = ("source_id", "copy_index", "mirrored", "seed", "pose", "landmarks_px",
           "n_faces", "side", "result", "landmark_origin")  # fmt: skip
 
 
-def sample_index(dataset: ShardedDataset, indices: np.ndarray | None = None) -> Index:
+def sample_index(dataset: ShardedDataset, indices: Int[np.ndarray, " n"] | None = None) -> Index:
     """Columns of equal length, a row for each of `indices` (by default all samples); what a data set lacks is left out.
 
     `index` i64; `source_id` and `photograph` (texts); `pitch_deg`, `yaw_deg`, `roll_deg` f32 (of several faces the

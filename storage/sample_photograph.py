@@ -74,6 +74,8 @@ def fit_photograph(landmarks_px: Float[np.ndarray, "68 2"]) -> Fit:
         fit = fit_landmarks(
             load_built_in(), landmarks_px, image_size_hw=(IMAGE_HEIGHT, IMAGE_HEIGHT), weights=weights, source_ids=STEM
         )
+    if isinstance(fit, list):
+        raise TypeError("one face has one fit")
     if not fit.result.has_face:
         raise ValueError(f"the 68 points of {STEM} cannot be fitted: {fit.result.advice}")
     return fit

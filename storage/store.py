@@ -2,7 +2,7 @@
 
 An object is there whole or not at all, and its key is a relative POSIX path. Everything above this file speaks of keys
 and bytes; the local implementation turns "whole or not at all" into a private name, fsync, rename, fsync of the folder.
-The other implementation is :class:`storage.object_store.ObjectStore`; :func:`store_at` chooses.
+The other implementation is :class:`storage.object_store.ObjectStore`; :func:`storage.stores.store_at` chooses.
 """
 
 import abc
@@ -116,16 +116,6 @@ def place_of(text: str | os.PathLike[str]) -> Place:
     if scheme != "s3" or not rest.strip("/"):
         raise ValueError(f"{text!r} is neither a folder nor of the form s3://bucket/prefix")
     return StoreUrl(f"s3://{rest.rstrip('/')}")
-
-
-def store_at(place: str | os.PathLike[str]) -> "Store":
-    """The store of a local folder or of ``s3://bucket/prefix``; nothing is read, and the folder need not be there."""
-    where = place_of(place)
-    if isinstance(where, Path):
-        return LocalStore(where)
-    from storage.object_store import ObjectStore  # here: needs the extra `s3`
-
-    return ObjectStore(where)
 
 
 def say_where(error: OSError, path: Path) -> None:

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from geometry.morphable_model import MorphableModel
 from storage.dataset import ShardedDataset, checked_indices
@@ -139,7 +139,7 @@ class DatasetView(ShardedDataset):
         """The numbers of these samples in this view, checked, counted from the front."""
         return checked_indices(indices, len(self), whole="view")
 
-    def table(self, name: str) -> np.ndarray:
+    def table(self, name: str) -> Shaped[np.ndarray, "..."]:
         """A constant array that all parts share. Raises MissingObject, and ValueError where they have different ones."""
         tables = [part.table(name) for part in self.parts]
         if any(not np.array_equal(tables[0], table) for table in tables[1:]):
@@ -157,8 +157,9 @@ class DatasetView(ShardedDataset):
 
     def mark(self, target: Any, slot: int) -> tuple[int, bytes]:
         """As :meth:`ShardedDataset.mark`, of the sample with that number in this view."""
-        part = self.parts[self.part_of_sample[slot]]
-        return part.mark(part.schema[target.name], int(part.slots([int(self.index_in_part[slot])])[0]))
+        part = self.parts[int(self.part_of_sample[slot])]
+        stored: Any = part.schema[target.name]
+        return part.mark(stored, int(part.slots([int(self.index_in_part[slot])])[0]))
 
     def _called(self) -> str:
         return ", ".join(f"{part.manifest.name} {part.manifest.version}" for part in self.parts)
@@ -251,7 +252,7 @@ def split(
         if not len(shares) or (shares < 0).any() or not np.isclose(shares.sum(), 1):
             raise ValueError(f"the shares {shares.tolist()} of a split must not be negative and must add up to 1")
         names = list(parts)
-        groups = _groups(dataset, by)
+        groups = groups_of(dataset, by)
         place_by_group = {group: place_of_group(group, seed) for group in set(groups)}
         ends = np.cumsum(shares)[:-1]
         places = np.searchsorted(ends, np.array([place_by_group[group] for group in groups]), side="right")
@@ -341,7 +342,8 @@ def _source_ids(dataset: ShardedDataset) -> list[str]:
     return names
 
 
-def _groups(dataset: ShardedDataset, by: Group) -> list[str]:
+def groups_of(dataset: ShardedDataset, by: Group) -> list[str]:
+    """The group that each sample belongs to (:func:`split`)."""
     names = _source_ids(dataset)
     if callable(by):
         return [by(name) for name in names]

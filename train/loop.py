@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
+from jaxtyping import Float
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
@@ -503,7 +504,7 @@ def validation_errors(
     *,
     device: torch.device | str = "cpu",
     batch_size: int = 32,
-) -> np.ndarray:
+) -> Float[np.ndarray, " n"]:
     """What :meth:`System.errors` says of every sample, in the data set's order; of photographs, of one crop of each."""
     was_training = system.network.training
     system.network.eval()

@@ -24,29 +24,31 @@ OUTER_CORNERS = (36, 45)
 # ------------------------------------------------------------------------------------------------- normalisers
 
 
-def box_size(landmarks: Float[np.ndarray, "n p d"], *, visible: Bool[np.ndarray, "n p"] | None = None) -> np.ndarray:
+def box_size(
+    landmarks: Float[np.ndarray, "n p d"], *, visible: Bool[np.ndarray, "n p"] | None = None
+) -> Float[np.ndarray, " n"]:
     """√(w·h) of the tight box of each face's true landmarks, in the picture plane; the visible ones where given."""
     width, height = _box_sides(landmarks, visible)
     return np.sqrt(width * height)
 
 
-def box_diagonal(landmarks: Float[np.ndarray, "n p d"]) -> np.ndarray:
+def box_diagonal(landmarks: Float[np.ndarray, "n p d"]) -> Float[np.ndarray, " n"]:
     """√(w² + h²) of the same box (Menpo's normaliser)."""
     return np.hypot(*_box_sides(landmarks, None))
 
 
-def box_mean_edge(landmarks: Float[np.ndarray, "n p d"]) -> np.ndarray:
+def box_mean_edge(landmarks: Float[np.ndarray, "n p d"]) -> Float[np.ndarray, " n"]:
     """(w + h)/2 of the same box (DenseReg's ears, section 4.6)."""
     width, height = _box_sides(landmarks, None)
     return (width + height) / 2
 
 
-def interocular_distance(landmarks: Float[np.ndarray, "n 68 d"]) -> np.ndarray:
+def interocular_distance(landmarks: Float[np.ndarray, "n 68 d"]) -> Float[np.ndarray, " n"]:
     """Distance of the outer eye corners, points 37 and 46 counted from one; in 3-D where z is given."""
     return np.linalg.norm(landmarks[:, OUTER_CORNERS[0]] - landmarks[:, OUTER_CORNERS[1]], axis=-1)
 
 
-def interpupil_distance(landmarks: Float[np.ndarray, "n 68 d"]) -> np.ndarray:
+def interpupil_distance(landmarks: Float[np.ndarray, "n 68 d"]) -> Float[np.ndarray, " n"]:
     """Distance of the eyes' centres, each the mean of six points."""
     return np.linalg.norm(landmarks[:, LEFT_EYE].mean(axis=1) - landmarks[:, RIGHT_EYE].mean(axis=1), axis=-1)
 
@@ -70,8 +72,8 @@ def _box_sides(
 
 def point_distances(
     predicted: Float[np.ndarray, "n p d"], truth: Float[np.ndarray, "n p d"], *, z: ZAlignment = "none"
-) -> np.ndarray:
-    """(n p) distances, infinite where a prediction is NaN. In 3-D `z` says what is taken off both z first.
+) -> Float[np.ndarray, "n p"]:
+    """Distances, infinite where a prediction is NaN. In 3-D `z` says what is taken off both z first.
 
     An orthographic picture tells z only up to an offset: published 3-D errors took off the mean ("mean").
     """
@@ -130,17 +132,21 @@ def nme_bbox(
     return normalised_error(predicted, truth, size, visible=visible, z=z)
 
 
-def nme_interocular(predicted: Float[np.ndarray, "n 68 d"], truth: Float[np.ndarray, "n 68 d"]) -> np.ndarray:
+def nme_interocular(
+    predicted: Float[np.ndarray, "n 68 d"], truth: Float[np.ndarray, "n 68 d"]
+) -> Float[np.ndarray, " n"]:
     """Mean distance over that of the outer eye corners. Not for profile faces, where it goes to zero."""
     return normalised_error(predicted, truth, interocular_distance(truth[..., :2]))
 
 
-def nme_interpupil(predicted: Float[np.ndarray, "n 68 d"], truth: Float[np.ndarray, "n 68 d"]) -> np.ndarray:
+def nme_interpupil(
+    predicted: Float[np.ndarray, "n 68 d"], truth: Float[np.ndarray, "n 68 d"]
+) -> Float[np.ndarray, " n"]:
     """Mean distance over that of the eye centres."""
     return normalised_error(predicted, truth, interpupil_distance(truth[..., :2]))
 
 
-def nme_diagonal(predicted: Float[np.ndarray, "n p d"], truth: Float[np.ndarray, "n p d"]) -> np.ndarray:
+def nme_diagonal(predicted: Float[np.ndarray, "n p d"], truth: Float[np.ndarray, "n p d"]) -> Float[np.ndarray, " n"]:
     """Mean distance over the diagonal of the true landmarks' box."""
     return normalised_error(predicted, truth, box_diagonal(truth))
 
@@ -294,8 +300,8 @@ def view_pairs(subjects: Sequence[str]) -> Int[np.ndarray, "m 2"]:
 
 def best_similarity(
     source: Float[np.ndarray, "p d"], target: Float[np.ndarray, "p d"]
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale, rotation (d d) with determinant +1 and translation (d) that bring `source` nearest to `target`.
+) -> tuple[float, Float[np.ndarray, "d d"], Float[np.ndarray, " d"]]:
+    """Scale, rotation with determinant +1 and translation that bring `source` nearest to `target`.
 
     Umeyama 1991, with the correction that keeps rotations proper. Raises ValueError for a source that is one point.
     """

@@ -107,7 +107,9 @@ def output_names(system: System) -> tuple[str, ...]:
     """What a system's file gives."""
     if system.name == "densereg" and getattr(system.config, "kind", "") == "parts":
         return ("part",)
-    return OUTPUTS[system.name] + (("depth",) if getattr(system.config, "depth", False) is True else ())
+    return OUTPUTS.get(system.name, ("landmarks_px",)) + (
+        ("depth",) if getattr(system.config, "depth", False) is True else ()
+    )
 
 
 class ExportedSystem(nn.Module):

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int32, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Int32, Shaped, UInt8
 
 from geometry.camera import ScaledOrthographicCamera
 from geometry.frames import Similarity2D
@@ -323,8 +323,10 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def pictures_as_tensor(pictures: UInt8[np.ndarray, "n h w 3"], device: torch.device | str = "cpu") -> torch.Tensor:
-    """Pictures as networks take them: float32 (n 3 h w) in [0, 1]."""
+def pictures_as_tensor(
+    pictures: UInt8[np.ndarray, "n h w 3"], device: torch.device | str = "cpu"
+) -> Float32[torch.Tensor, "n 3 h w"]:
+    """Pictures as networks take them, in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, 1))).to(device).float() / 255
 
 

@@ -27,8 +27,6 @@ from storage.decoding import decoder_of
 from storage.schema import DerivedTarget
 from train.augmentation import DrawnBatch
 
-ADDED = ("occluded", "augmented_from_crop", "augmentation")
-"""What an augmented batch has beside its targets: mask, similarity, and the draw as JSON."""
 _FIELD_TEXELS = 256
 
 
@@ -62,7 +60,9 @@ class ReadingAugmentation:
         ]
 
     def read(self, indices: Sequence[int], targets: Iterable[str], epoch: int) -> dict[str, Any]:
-        """The batch of `indices` as arrays (pictures with the channels last), augmented, with :data:`ADDED`.
+        """The batch of `indices` as arrays (pictures with the channels last), augmented.
+
+        Beside the targets: `occluded` (the mask), `augmented_from_crop` (the similarity) and `augmentation`, the draw as JSON.
 
         Where the device augments, `image` is the stored one and `drawn` holds the DrawnBatch.
         """

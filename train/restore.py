@@ -5,7 +5,6 @@ A checkpoint is read without running anything in it (:mod:`train.checkpoint`). W
 """
 
 import hashlib
-import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,16 +16,8 @@ from pydantic import ValidationError
 
 from train.checkpoint import BadCheckpoint, load_checkpoint
 from train.system import System
+from train.systems import UnknownSystem, system_class, system_names
 from train.training_data import TrainingData, read_description
-
-SYSTEMS: Mapping[str, tuple[str, str, str]] = {
-    "dan": ("train.dan", "DAN", "DANConfig"),
-    "densereg": ("train.densereg", "DenseReg", "DenseRegConfig"),
-    "fan3d": ("train.fan3d", "Fan3d", "Fan3dConfig"),
-    "mesh_gcn": ("train.mesh_gcn", "MeshGcn", "MeshGcnConfig"),
-    "prnet": ("train.prnet", "PRNet", "PRNetConfig"),
-}
-"""Module, class and config of each system. Modules are imported when they are needed."""
 
 _ENTRIES = ("config", "system_state", "network", "dataset", "total_steps")
 
@@ -66,14 +57,17 @@ def restore(path: str | os.PathLike[str], *, system: str | None = None, device: 
     path = Path(path)
     state = load_checkpoint(path, system=system)
     name = state["system"]
-    if name not in SYSTEMS:
+    try:
+        kind = system_class(name)
+    except UnknownSystem:
         raise BadCheckpoint(
-            f"{path} is a checkpoint of {name!r}, and this program knows {', '.join(SYSTEMS)}: update it"
-        )
+            f"{path} is a checkpoint of {name!r}, and this program knows {', '.join(system_names())}: update it, or install "
+            "the package that adds that system"
+        ) from None
     lacking = [entry for entry in _ENTRIES if entry not in state]
     if lacking:
         raise BadCheckpoint(f"{path} has no {lacking[0]}: it is damaged, or was written by another version")
-    restored = built_system(name, state, path)
+    restored = built_system(kind, state, path)
     try:
         restored.network.load_state_dict(state["network"])
     except (RuntimeError, TypeError, KeyError, AttributeError) as error:
@@ -94,19 +88,17 @@ def restore(path: str | os.PathLike[str], *, system: str | None = None, device: 
     return Restored(restored, data, path, hashlib.sha256(path.read_bytes()).hexdigest(), state["total_steps"])
 
 
-def built_system(name: str, state: Mapping[str, Any], path: Path) -> System:
+def built_system(kind: type[System], state: Mapping[str, Any], path: Path) -> System:
     """The untrained system of a checkpoint's config and state. Raises BadCheckpoint."""
-    module_name, class_name, config_name = SYSTEMS[name]
-    module = importlib.import_module(module_name)
+    name = kind.name
     try:
-        config = getattr(module, config_name).model_validate(state["config"])
+        config = kind.config_type.model_validate(state["config"])
     except ValidationError as error:
         first = error.errors()[0]
         raise BadCheckpoint(
             f"{path} has a config of {name} that this program does not understand ({'.'.join(map(str, first['loc']))}: "
             f"{first['msg']}): it was written by another version"
         ) from None
-    kind = getattr(module, class_name)
     try:
         return kind.from_state(config, state["system_state"])
     except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError) as error:

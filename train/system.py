@@ -1,13 +1,13 @@
-"""What the training loop asks of a system, so that one loop trains all five.
+"""What the training loop asks of a system, so that one loop trains all of them.
 
 A system owns its network, says in which phases it is trained and with which optimiser, turns a loader's batch into a loss and
 pictures into landmarks. It never sees files, epochs or devices' names.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -92,7 +92,10 @@ class System(ABC):
     """A network and what it takes to train it and to use it."""
 
     name: str
-    """The name on the command line."""
+    """The name on the command line and in checkpoints."""
+    config_type: ClassVar[type[SystemConfig]]
+    presets: ClassVar[Mapping[str, Callable[[], SystemConfig]]]
+    """Whole configs by name: ``tiny``, which learns on a CPU in minutes, and ``paper``, where there is one."""
     config: SystemConfig
     network: nn.Module
     targets: tuple[str, ...]
@@ -103,6 +106,11 @@ class System(ABC):
 
     augmentation: str
     """The preset of :mod:`render.augmentation_presets` that its paper trained with."""
+
+    @classmethod
+    @abstractmethod
+    def for_dataset(cls, config: Any, dataset: ShardedDataset) -> "System":
+        """The untrained system with what it takes from a data set beforehand. Raises ValueError for one that lacks that."""
 
     @abstractmethod
     def prepare(self, batch: Batch, *, rng: torch.Generator) -> Batch:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Shaped
 
 from flows.targets import family_home
 from flows.targets.scene import Scene
@@ -25,11 +26,9 @@ class Layout:
     size_hw: tuple[int, int]
     max_faces: int | None = None
 
-    def of_faces(self, *shape: int) -> tuple[int, ...]:
-        """The shape of an array that holds something of `shape` for each face."""
-        return shape if self.max_faces is None else (self.max_faces, *shape)
-
-    def stacked(self, values: Iterable[np.ndarray], *, empty: float | bool | int) -> np.ndarray:
+    def stacked(
+        self, values: Iterable[Shaped[np.ndarray, "..."]], *, empty: float | bool | int
+    ) -> Shaped[np.ndarray, "..."]:
         """The faces' values in one array; places of faces that are not there hold `empty`."""
         values = list(values)
         if self.max_faces is None:
@@ -38,7 +37,7 @@ class Layout:
         stacked[: len(values)] = values
         return stacked
 
-    def padded(self, picture: np.ndarray) -> np.ndarray:
+    def padded(self, picture: Shaped[np.ndarray, "h w ..."]) -> Shaped[np.ndarray, "_ _ ..."]:
         """A picture's array, its lower and right side filled with zeros."""
         if picture.shape[:2] == self.size_hw:
             return picture

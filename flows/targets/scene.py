@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Shaped
 
 from geometry.mesh import Mesh
 from geometry.morphable_model import MorphableModel
@@ -113,6 +113,6 @@ def template_tables(template: FieldTemplate | None) -> dict[str, np.ndarray]:
     }
 
 
-def template_of_tables(table: Callable[[str], np.ndarray]) -> FieldTemplate:
+def template_of_tables(table: Callable[[str], Shaped[np.ndarray, "..."]]) -> FieldTemplate:
     """The template that :func:`template_tables` laid down."""
     return FieldTemplate(table("field_triangles"), table("field_role"), table("field_uv"), table("part_map"))

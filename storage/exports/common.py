@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from storage.dataset import ShardedDataset
 from storage.manifest import DatasetManifest
@@ -148,7 +149,7 @@ def write_tables(dataset: ShardedDataset, folder: Path) -> None:
         (folder / "tables" / f"{name}.npy").write_bytes(npy_bytes(dataset.table(name)))
 
 
-def npy_bytes(array: np.ndarray) -> bytes:
+def npy_bytes(array: Shaped[np.ndarray, "..."]) -> bytes:
     """The array as NumPy's own file (format 1.0, C order, no pickle)."""
     content = io.BytesIO()
     np.lib.format.write_array(content, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)

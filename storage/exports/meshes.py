@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Bool, Float32, Float64, Int32, UInt8
 
 from render.preview import map_mesh
 from storage.dataset import ShardedDataset
@@ -43,8 +43,8 @@ def export(
 
 
 def mesh_of(
-    position_map: Float32[np.ndarray, "s s 3"], covered: np.ndarray, image: UInt8[np.ndarray, "h w 3"]
-) -> tuple[np.ndarray, Int32[np.ndarray, "t 3"], UInt8[np.ndarray, "v 3"]]:
+    position_map: Float32[np.ndarray, "s s 3"], covered: Bool[np.ndarray, "s s"], image: UInt8[np.ndarray, "h w 3"]
+) -> tuple[Float64[np.ndarray, "v 3"], Int32[np.ndarray, "t 3"], UInt8[np.ndarray, "v 3"]]:
     """(vertices with y upward, triangles counter-clockwise from outside, colours) of a sample."""
     texels, triangles = map_mesh(np.ascontiguousarray(position_map), covered)
     used = np.unique(triangles)

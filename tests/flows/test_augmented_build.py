@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from flows.atlases import own_atlas
 from flows.config import PosmapConfig
 from flows.local import build_here
-from flows.posmaps import PosmapRecipe, own_atlas
+from flows.posmaps import PosmapRecipe
 from geometry import load_model
 from render.atlas_raster import AtlasRaster, TexelSampler
 from render.augmentation_config import AugmentationConfig, OcclusionConfig

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import multiprocessing
 import os
@@ -24,15 +23,10 @@ from storage.annotations import read_annotation
 from storage.dataset import open_dataset
 from storage.store import LocalStore
 from storage.verify import verify
+from tests.folders import tree
 
 SMALL = PosmapConfig(crop=CropConfig(size_px=64), shard_size=4)
 """Four shards of the sample folder's 14 pictures."""
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """The sha256 of every file, by its path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from flows.errors import OtherVersions
 from flows.local import build_here
 from render.crop import CropConfig
 from storage.dataset import open_dataset
-from storage.store import store_at
+from storage.stores import store_at
 from storage.verify import verify
 
 SMALL = PosmapConfig(crop=CropConfig(size_px=64), shard_size=1)
@@ -27,7 +27,7 @@ from distributed import LocalCluster
 
 from flows.config import PosmapConfig
 from flows.local import build_here
-from storage.store import store_at
+from storage.stores import store_at
 
 
 def receipts(out):

@@ -1,6 +1,5 @@
 """Whole photographs with all their faces: what is read back from the store is held to what was drawn."""
 
-import hashlib
 import importlib.util
 import json
 import multiprocessing
@@ -34,6 +33,7 @@ from storage.field_crops import crop_of_sample, draw_crop, field_of_sample
 from storage.store import LocalStore
 from storage.synthetic_groups import write_group_folder
 from storage.verify import verify
+from tests.folders import tree
 
 spec = importlib.util.spec_from_file_location("field_proofs", Path(__file__).with_name("field_proofs.py"))
 field_proofs = importlib.util.module_from_spec(spec)
@@ -41,11 +41,6 @@ spec.loader.exec_module(field_proofs)
 
 CONFIG = DenseRegConfig(longest_px=384, shard_size=2)
 """Three shards of six photographs, all of them but two larger than this."""
-
-
-def tree(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")

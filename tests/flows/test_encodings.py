@@ -15,7 +15,7 @@ from flows.presets import posmaps_300wlp
 from render.augmentation_presets import as_mixture
 from storage.dataset import open_dataset
 from storage.publish import draft_manifest, finished_shards, publish
-from storage.store import store_at
+from storage.stores import store_at
 from storage.verify import verify
 from train.loader import make_loader
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,12 +14,20 @@ from pydantic import ValidationError
 
 from flows.config import PosmapConfig
 from flows.local import build_here
+from flows.other_panels import OWN_TARGETS, colored, other_panels, shown
 from flows.recipe import recipe_name
+from flows.sheets import sample_sheet
 from flows.targets import FAMILIES, in_order
 from flows.targets.family import family_named, family_tables
 from flows.targets.heatmaps import HeatmapTargets
+from flows.training import configs
+from geometry import load_model
 from storage.annotations import read_annotation
 from storage.dataset import open_dataset
+from storage.jpeg import encode_jpeg
+from storage.landmark_files import write_pts
+from storage.views import select
+from train.systems import UnknownSystem, system_class, system_names
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
@@ -30,10 +39,12 @@ def installed(tmp_path_factory) -> Path:
     site = tmp_path_factory.mktemp("site")
     (site / "face_normals.py").write_text((EXAMPLES / "normals.py").read_text())
     (site / "json_fits.py").write_text((EXAMPLES / "json_fits.py").read_text())
+    (site / "plain_cnn.py").write_text((EXAMPLES / "plain_cnn.py").read_text())
     write_metadata(
         site,
         "[facefoundry.targets]\nnormals = face_normals:NormalTargets\nnothing = face_normals:Path\n"
-        "[facefoundry.recipes]\nJsonFitsConfig = json_fits:JsonFitsRecipe\n",
+        "[facefoundry.recipes]\nJsonFitsConfig = json_fits:JsonFitsRecipe\n"
+        "[facefoundry.systems]\nplain_cnn = plain_cnn:PlainCnn\nplain = plain_cnn:PlainCnn\nno_system = plain_cnn:np\n",
     )
     return site
 
@@ -55,13 +66,20 @@ def facefoundry(site: Path, *arguments: object) -> subprocess.CompletedProcess[s
     return python(site, "from flows.command_line import main; main()", *arguments)
 
 
-def test_the_example_is_built_by_name_in_worker_processes(installed, sample_folder, tmp_path):
+@pytest.fixture(scope="module")
+def with_normals(installed, sample_folder, tmp_path_factory) -> Path:
+    """A data set that the example's targets are in, built by the command."""
+    out = tmp_path_factory.mktemp("datasets")
     done = facefoundry(
-        installed, "build", "300wlp-posmaps", "--source", sample_folder, "--out", tmp_path, "--size", 128,
+        installed, "build", "300wlp-posmaps", "--source", sample_folder, "--out", out, "--size", 128,
         "--targets", "normals,posmap", "--workers", 2,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    dataset = open_dataset(tmp_path / "300wlp-posmaps")
+    return out / "300wlp-posmaps"
+
+
+def test_the_example_is_built_by_name_in_worker_processes(with_normals):
+    dataset = open_dataset(with_normals)
     batch = dataset.read(range(len(dataset)), ["normal", "covered", "position_map"])
     length = np.linalg.norm(batch["normal"], axis=-1)
     is_face = length > 0
@@ -70,6 +88,45 @@ def test_the_example_is_built_by_name_in_worker_processes(installed, sample_fold
     assert (batch["normal"][is_face][:, 2] > -0.2).mean() > 0.999, "what is seen looks at the viewer"
     frontal = batch["normal"][:, 48:80, 48:80].mean(axis=(1, 2))
     assert frontal[:, 2].max() > 0.7
+
+
+def test_a_target_of_another_package_has_a_panel_without_that_package(with_normals):
+    dataset = open_dataset(with_normals)
+    assert set(other_panels(dataset[0], side=64)) == {"normal"}
+    with_it, own = sample_sheet(dataset, 0, side=64), sample_sheet(select(dataset, [0], own_names(dataset)), 0, side=64)
+    assert with_it.shape[0] > own.shape[0] or with_it.shape[1] > own.shape[1] or (with_it != own).any()
+
+
+def own_names(dataset) -> list[str]:
+    """The targets that this project declares."""
+    return [target.name for target in dataset.schema.everything if target.name in OWN_TARGETS]
+
+
+def test_every_target_of_ours_is_drawn_by_its_own_function_or_known_to_be_none():
+    declared = set()
+    for path in [*ROOT.glob("storage/*.py"), *ROOT.glob("flows/**/*.py")]:
+        declared |= set(re.findall(r"Target\(\s*name=\"([a-z_0-9]+)\"", path.read_text()))
+    assert len(declared) > 40
+    assert declared <= OWN_TARGETS
+
+
+def test_arrays_that_look_like_pictures_are_drawn_and_others_are_written():
+    ramp = np.linspace(-3, 5, 400, dtype=np.float32).reshape(20, 20)
+    ramp[0, 0] = np.nan
+    normals = np.zeros((20, 30, 3), np.float32)
+    normals[..., 2] = np.linspace(-1, 1, 30)
+    panels = other_panels(
+        {"ramp": ramp, "normals": normals, "matrix": np.eye(4), "age": np.float32(31.5), "name": np.str_("ä" * 99)},
+        side=40,
+    )
+    assert list(panels) == ["ramp", "normals", "others"]
+    assert {panel.shape for panel in panels.values()} == {(40, 40, 3)}
+    assert np.ptp(panels["ramp"].astype(int)) > 150
+    assert not colored(ramp)[0, 0].any()  # what is not known is black
+    assert colored(normals)[0, -1].tolist() == [128, 128, 255]
+    assert colored(np.full((20, 20), 7)).shape == (20, 20, 3)  # nothing to tell apart
+    assert shown(np.eye(4)) == "float64 4 x 4 [1, 0, 0, 0, ...]"
+    assert (panels["others"] == 255).any()
 
 
 def test_a_name_that_nobody_gave_is_refused_with_those_there_are(installed, sample_folder, tmp_path):
@@ -137,6 +194,23 @@ def json_folder(sample_folder, tmp_path_factory) -> Path:
     return folder
 
 
+def test_the_example_of_a_json_fit_is_read_and_its_head_turns_as_the_page_says(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from json_fits import annotation_of
+
+    annotation = annotation_of(json.loads((EXAMPLES / "json_fit.json").read_text()))
+    model = load_model("built-in")
+    assert (len(annotation.coefficients.identity), len(annotation.coefficients.expression)) == (
+        model.n_identity,
+        model.n_expression,
+    )
+    assert np.linalg.det(annotation.camera.rotation) == pytest.approx(1)
+    points = annotation.camera.project(model.vertices(annotation.coefficients))[model.landmark_vertices]
+    assert points[30, 0] - points[[36, 45], 0].mean() > 8  # the nose lies to the viewer's right of the eyes' middle
+    assert points[8, 1] > points[27, 1] + 50  # and the chin below the nose's root: y is down
+    assert points[30, 2] > points[0, 2]  # the nose is nearer than the ear
+
+
 def test_a_source_of_its_own_gives_the_maps_that_the_same_fits_give_as_300w_lp(
     installed, json_folder, sample_folder, tmp_path
 ):
@@ -166,3 +240,59 @@ def test_a_recipe_that_nobody_named_is_refused_with_where_to_name_it():
 
     with pytest.raises(ValueError, match=r"there is no recipe for OwnConfig; .*facefoundry\.recipes"):
         recipe_name(OwnConfig())
+
+
+def test_a_system_of_a_package_is_trained_measured_and_used_by_name(installed, with_normals, sample_folder, tmp_path):
+    picture = min(sample_folder.rglob("*.jpg"))
+    test = tmp_path / "test"
+    test.mkdir()
+    (test / "other.jpg").write_bytes(
+        encode_jpeg(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8))
+    )
+    write_pts(test / "other.pts", np.random.default_rng(1).uniform(50, 150, (68, 2)))
+    done = python(
+        installed,
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from flows.command_line import main\n"
+        "def run(*words):\n"
+        "    sys.argv[1:] = words\n"
+        "    try: main()\n"
+        "    except SystemExit as end: assert not end.code, words\n"
+        "data, test, picture, work = sys.argv[1:]\n"
+        "run('train', 'plain_cnn', '--data', data, '--out', work, '--steps', '3', '--hold-out', '0', '--set', 'batch_size=4')\n"
+        "(best,) = Path(work, 'runs', 'plain_cnn').glob('*/last.pt')\n"
+        "run('evaluate', str(best), test, '--protocol', 'pts', '--out', work + '/evaluation')\n"
+        "run('predict', str(best), picture, '--boxes', 'whole', '--out', work + '/predictions')\n",
+        with_normals, test, picture, tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "steps       3" in done.stdout
+    measured = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert measured["system"] == "plain_cnn"
+    assert measured["n_images"] == 1
+    (predicted,) = (tmp_path / "predictions").glob("*.json")
+    assert np.isfinite(json.loads(predicted.read_text())["landmarks_px"]).all()
+
+
+def test_a_systems_name_is_looked_up_and_refused_with_those_there_are(installed, monkeypatch):
+    with pytest.raises(
+        UnknownSystem, match=r"there is no system 'plain_cnn'; there are dan, densereg, .*and what packages"
+    ):
+        system_class("plain_cnn")
+    monkeypatch.syspath_prepend(str(installed))
+    assert "plain_cnn" in system_names()
+    assert system_class("plain_cnn").presets["tiny"]().size_px == 64
+    with pytest.raises(ValueError, match="'no_system' is plain_cnn:np, which is no train.system.System"):
+        system_class("no_system")
+    with pytest.raises(ValueError, match="'plain' is plain_cnn:PlainCnn, which calls itself 'plain_cnn'"):
+        system_class("plain")
+    with pytest.raises(ValueError, match="plain_cnn has no preset 'paper'; it has tiny"):
+        configs("plain_cnn", "paper")
+
+
+def test_a_packages_system_never_hides_ours(tmp_path, monkeypatch):
+    write_metadata(tmp_path, "[facefoundry.systems]\ndan = pathlib:Path\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert system_class("dan").__module__ == "train.dan"
+    assert system_names().count("dan") == 1

@@ -1,6 +1,5 @@
 """Several families of targets from the same crops: they agree with each other, and a plain build is what it was."""
 
-import hashlib
 import importlib.util
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from render.visibility import visible_vertices
 from storage.dataset import ShardedDataset, open_dataset
 from storage.store import LocalStore
 from storage.verify import verify
+from tests.folders import tree
 
 spec = importlib.util.spec_from_file_location("field_proofs", Path(__file__).with_name("field_proofs.py"))
 field_proofs = importlib.util.module_from_spec(spec)
@@ -30,11 +30,6 @@ spec.loader.exec_module(field_proofs)
 EVERYTHING = ("posmap", "field", "parts", "heatmaps")
 CONFIG = PosmapConfig(crop=CropConfig(size_px=128), shard_size=5, targets=EVERYTHING, field_atlas="maps")
 """Three shards of the sample folder's 14 pictures; u and v count in the position maps' own atlas."""
-
-
-def tree(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")

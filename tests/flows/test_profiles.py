@@ -414,4 +414,4 @@ def test_the_command_line_prints_one_object(photographs, tmp_path, run):
     assert found["pictures"] == len(list(Path(found["folder"]).rglob("*.jpg")))
     code, _, error = run("profile", photographs, "--out", tmp_path / "o", "--yaw-step=-1")
     assert code == 2
-    assert "yaw_step_deg" in error
+    assert "--yaw-step -1" in error

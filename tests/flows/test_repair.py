@@ -21,14 +21,10 @@ from storage.manifest import MANIFEST_KEY
 from storage.phases import Phase, observed
 from storage.store import LocalStore
 from storage.verify import verify
+from tests.folders import tree
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = PosmapConfig(crop=CropConfig(size_px=64), shard_size=4)
-
-
-def tree(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ import pytest
 import scipy.io
 
 from flows.config import PosmapConfig
-from flows.posmaps import Picture, PosmapRecipe, PosmapSample
+from flows.posmap_sample import Picture, PosmapSample
+from flows.posmaps import PosmapRecipe
 from geometry.camera import ScaledOrthographicCamera
 from geometry.frames import Similarity2D
 from geometry.morphable_model import Coefficients, DenseModel

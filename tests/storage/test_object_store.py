@@ -26,7 +26,8 @@ from storage.publish import (
     publish,
     start_version,
 )
-from storage.store import DamagedObject, ExchangedObject, MissingObject, StoreUrl, place_of, store_at
+from storage.store import DamagedObject, ExchangedObject, MissingObject, StoreUrl, place_of
+from storage.stores import store_at
 from storage.verify import verify
 from storage.versions import prune, published_versions
 

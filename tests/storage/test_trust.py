@@ -35,7 +35,8 @@ from storage.publish import (
 )
 from storage.schema import Schema
 from storage.shards import ShardWriter
-from storage.store import DamagedObject, LocalStore, MissingObject, Store, store_at
+from storage.store import DamagedObject, LocalStore, MissingObject, Store
+from storage.stores import store_at
 from storage.verify import MendingStore, damage_of, verify
 from storage.versions import prune, published_versions
 

@@ -15,7 +15,8 @@ from storage.manifest import MANIFEST_KEY, Unpublished
 from storage.pins import NotPinned, ReadersPin, named_pins, pin, unpin
 from storage.publish import AlreadyBuilding, builders_lock, start_version
 from storage.shards import ShardWriter
-from storage.store import DamagedObject, LocalStore, store_at
+from storage.store import DamagedObject, LocalStore
+from storage.stores import store_at
 from storage.verify import verify
 from storage.version_diff import diff_versions
 from storage.versions import prune, published_versions

@@ -1,0 +1,14 @@
+"""The names of `flows`, for type checkers; written by `python infra/stubs.py`."""
+
+from flows.config import DenseRegConfig as DenseRegConfig
+from flows.config import PosmapConfig as PosmapConfig
+from flows.evaluations import evaluate_here as evaluate_here
+from flows.local import build_here as build_here
+from flows.predict import predict_here as predict_here
+from flows.recipe import Recipe as Recipe
+from flows.targets.family import TargetFamily as TargetFamily
+from flows.training import train_here as train_here
+
+DEPLOYMENT_NAME: str
+
+FLOW_NAMES: tuple[str, ...]

@@ -1,0 +1,34 @@
+"""The names of `render`, for type checkers; written by `python infra/stubs.py`."""
+
+from render.atlas_raster import AtlasRaster as AtlasRaster
+from render.atlas_raster import TexelSampler as TexelSampler
+from render.atlas_raster import nearest_texels as nearest_texels
+from render.correspondence import CorrespondenceField as CorrespondenceField
+from render.correspondence import FieldTemplate as FieldTemplate
+from render.correspondence import correspondence_field as correspondence_field
+from render.correspondence import draw_field as draw_field
+from render.correspondence import draw_fields as draw_fields
+from render.crop import CropConfig as CropConfig
+from render.crop import crop_from_landmarks as crop_from_landmarks
+from render.crop import warp_image as warp_image
+from render.face_buffers import FaceBuffers as FaceBuffers
+from render.face_buffers import draw_faces as draw_faces
+from render.field_fit import FieldFitter as FieldFitter
+from render.field_fit import fit_field as fit_field
+from render.field_landmarks import landmarks_of_field as landmarks_of_field
+from render.landmark_texels import landmark_sampler as landmark_sampler
+from render.masks import face_mask as face_mask
+from render.masks import weight_mask as weight_mask
+from render.position_map import PositionMap as PositionMap
+from render.position_map import crop_from_model as crop_from_model
+from render.position_map import decode_position_maps as decode_position_maps
+from render.preview import contact_sheet as contact_sheet
+from render.preview import encode_png as encode_png
+from render.preview import sample_sheet as sample_sheet
+from render.profiling import MeshedPicture as MeshedPicture
+from render.profiling_texture import ProfilingModel as ProfilingModel
+from render.quantization import dequantize as dequantize
+from render.quantization import quantize as quantize
+from render.zbuffer import RasterBuffers as RasterBuffers
+from render.zbuffer import interpolate as interpolate
+from render.zbuffer import rasterize as rasterize

@@ -1,0 +1,31 @@
+"""The names of `storage`, for type checkers; written by `python infra/stubs.py`."""
+
+from storage.annotations import Annotation as Annotation
+from storage.annotations import annotations_from_variables as annotations_from_variables
+from storage.annotations import check_sidecar as check_sidecar
+from storage.annotations import read_annotation as read_annotation
+from storage.annotations import write_annotation as write_annotation
+from storage.bad_sample import BadSample as BadSample
+from storage.bad_sample import Rejected as Rejected
+from storage.contour_landmarks import read_contour_landmarks as read_contour_landmarks
+from storage.dataset import ShardedDataset as ShardedDataset
+from storage.dataset import open_dataset as open_dataset
+from storage.fit_files import read_fit_file as read_fit_file
+from storage.images import decode_image as decode_image
+from storage.images import decode_photograph as decode_photograph
+from storage.landmark_files import read_landmarks as read_landmarks
+from storage.mat_reader import MatReader as MatReader
+from storage.photographs import open_photographs as open_photographs
+from storage.pose_renders import open_pose_renders as open_pose_renders
+from storage.schema import DerivedTarget as DerivedTarget
+from storage.schema import Schema as Schema
+from storage.schema import Target as Target
+from storage.sources import Source as Source
+from storage.sources import SourceItem as SourceItem
+from storage.sources import fingerprint_sources as fingerprint_sources
+from storage.sources import open_source as open_source
+from storage.views import concatenate as concatenate
+from storage.views import mix as mix
+from storage.views import select as select
+from storage.views import split as split
+from storage.views import subset as subset
