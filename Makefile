@@ -6,15 +6,16 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 # Given on to the command: make build ARGS="--source ~/300W_LP", make test ARGS="tests/render -x"
 ARGS ?=
 
-.PHONY: help build test bench docs lint types format setup clean distclean audit sbom
+.PHONY: help build test bench docs lint types format setup clean distclean audit sbom wheel-test
 
 help:
 	@echo 'make build       the main job: from nothing to a published data set of position maps'
 	@echo 'make test        the whole test suite'
 	@echo 'make bench       every stage and job beside what else one would use; ARGS="--quick" takes two minutes'
 	@echo 'make docs        the pages as a site in build/site'
-	@echo 'make lint        style, formatting and the order of the folders'
-	@echo 'make types       mypy, which is not part of `make lint` yet'
+	@echo 'make lint        style, formatting, the order of the folders, and types'
+	@echo 'make types       mypy alone'
+	@echo 'make wheel-test  sdist and wheel into an environment of their own, and the tests against it'
 	@echo 'make audit       known holes in the pinned versions; make sbom writes their list, build/sbom.json'
 	@echo 'make format      formats the code'
 	@echo 'make setup       the whole environment in .venv, and nothing else'
@@ -41,6 +42,7 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports --no-cache
+	.venv/bin/mypy
 
 types: setup
 	.venv/bin/mypy
@@ -49,15 +51,27 @@ format: setup
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+# The wheel's environment is its own, so this needs no .venv: PYTHON chooses the interpreter.
+PYTHON ?= python3
+wheel-test:
+	$(ONE_THREAD) $(PYTHON) infra/test_wheel.py $(ARGS)
+
 # Tools of their own environment: what they need must not mix with what they look at.
-build/audit:
-	python3 -m venv build/audit
-	build/audit/bin/pip install --quiet pip-audit cyclonedx-bom
+build/audit/tools:
+	rm -rf build/audit
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit cyclonedx-bom packaging pyyaml
+	touch $@
 
-audit: build/audit
-	build/audit/bin/pip-audit --requirement infra/constraints.txt --no-deps --disable-pip $(ARGS)
+# Without pip-audit's service: ADVISORIES names a clone of github.com/pypa/advisory-database.
+audit: build/audit/tools
+ifdef ADVISORIES
+	build/audit/bin/python infra/known_holes.py $(ADVISORIES)
+else
+	build/audit/bin/pip-audit --strict --requirement infra/constraints.txt --no-deps --disable-pip $(ARGS)
+endif
 
-sbom: setup build/audit
+sbom: setup build/audit/tools
 	build/audit/bin/cyclonedx-py environment .venv --output-format JSON --output-file build/sbom.json $(ARGS)
 
 clean:

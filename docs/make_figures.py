@@ -1,9 +1,9 @@
 """Draws the pictures of these pages and measures the numbers of conventions.md, from the built-in sample alone.
 
-    python docs/make_figures.py DATASET SAMPLE_FOLDER
+    facefoundry build 300wlp-posmaps --targets posmap,field,parts
+    python docs/make_figures.py datasets/300wlp-posmaps datasets/sources/sample
 
-DATASET is what `facefoundry build 300wlp-posmaps` published, SAMPLE_FOLDER the folder it was built from
-(`datasets/300wlp-posmaps` and `datasets/sources/sample` after `make build`).
+The second folder is the one that the data set was built from.
 """
 
 import sys
@@ -12,21 +12,37 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from geometry import load_model, tutte
+from geometry import Coefficients, load_model, tutte
 from geometry.frames import Similarity2D
-from geometry.mesh import Mesh
+from geometry.mesh import Mesh, vertex_normals
 from geometry.rotation import rotation_from_euler
 from geometry.uv import UVAtlas
 from render.atlas_raster import AtlasRaster
 from render.masks import face_mask, weight_mask
-from render.preview import PANELS, contact_sheet, draw_landmarks
+from render.parts import carry_mask
+from render.preview import (
+    PANELS,
+    PART_COLORS,
+    color_position_map,
+    color_values,
+    contact_sheet,
+    draw_landmarks,
+    in_rows,
+    map_mesh,
+    overlay_mesh,
+    overlay_values,
+    titled,
+)
+from render.zbuffer import interpolate, rasterize
 from storage.annotations import read_annotation
 from storage.dataset import open_dataset
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "benchmarks"))
-from usual_recipe import render_colors
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.benchmarks.usual_recipe import render_colors
 
 PICTURES = Path(__file__).parent / "pictures"
+SIDE = 250
+WAY, ROLLED = "HELEN/HELEN_7000101_1_0", "LFPW_Flip/LFPW_image_train_0601_3"
 SHOWN = ("HELEN/HELEN_7000101_1_0", "LFPW_Flip/LFPW_image_train_0601_3", "IBUG/IBUG_image_702_1_5")
 
 
@@ -35,6 +51,9 @@ def main() -> None:
     draw_samples(dataset)
     draw_pixel_base(sample_folder)
     model = load_model("built-in")
+    draw_way(dataset, sample_folder, model)
+    draw_mistakes(dataset, model)
+    draw_own_mask(dataset)
     for name, value in (
         *pixel_base(sample_folder),
         *depth_scale(dataset),
@@ -68,6 +87,117 @@ def draw_pixel_base(folder: Path) -> None:
         landmarks = read_annotation(f"{stem}.mat", compat=compat).landmarks_px
         views.append(draw_landmarks(crop, landmarks - (left, top, 0), enlarge=9))
     save("pixel_base.jpg", np.hstack([views[0], np.full((len(views[0]), 8, 3), 255, np.uint8), views[1]]))
+
+
+def draw_way(dataset, folder: Path, model) -> None:
+    """data-model.md: what each step makes of one sample; the numbers are those of its list."""
+    sample = sample_named(dataset, WAY)
+    photograph = cv2.cvtColor(cv2.imread(f"{folder / WAY}.jpg"), cv2.COLOR_BGR2RGB)
+    annotation = read_annotation(f"{folder / WAY}.mat")
+    vertices = annotation.camera.project(model.vertices(annotation.coefficients)).astype(np.float32)
+    box = np.linalg.inv(sample["crop_from_image"]) @ np.array([[0, 255, 255, 0], [0, 0, 255, 255], [1, 1, 1, 1]])
+    boxed = draw_landmarks(photograph, vertices[model.landmark_vertices], enlarge=1)
+    cv2.polylines(boxed, [np.rint(box[:2].T).astype(np.int32)], True, (250, 250, 60), 2, cv2.LINE_AA)
+    raster = AtlasRaster.from_tables(*(dataset.table(f"atlas_{name}") for name in ("corners", "weights", "covered")))
+    normals = vertex_normals(model.mean_shape.astype(np.float32), model.triangles)
+    flat = np.where(raster.covered, 60 + 195 * np.clip(raster.apply(normals)[..., 2], 0, 1), 0)
+    rows, columns, weights = (dataset.table(f"landmark_{part}") for part in ("rows", "columns", "weights"))
+    xyz, covered = sample["position_map"], sample["covered"]
+    read = np.einsum("lk,lkc->lc", weights, xyz[rows, columns])
+    is_face = sample["label"] == 1
+    panels = (
+        ("1, 3  picture, the file's points", draw_landmarks(photograph, annotation.landmarks_px, enlarge=1)),
+        ("4  the file's coefficients", lit(photograph, vertices, model.triangles)),
+        ("5  box of the projected points", boxed),
+        ("6  the crop", sample["image"]),
+        ("6  the mesh laid flat", np.repeat(flat[..., None], 3, axis=-1).astype(np.uint8)),
+        ("6  x, y, z at each texel", color_position_map(xyz, covered)),
+        ("6  points read from the map", draw_landmarks(sample["image"], read, enlarge=1)),
+        ("7  u at each pixel", np.where(is_face[..., None], color_values(sample["uv"][..., 0]), 0).astype(np.uint8)),
+        ("7  parts", PART_COLORS[sample["part"]]),
+        ("10  drawn from what is stored", overlay_mesh(sample["image"], xyz, covered)),
+    )
+    save("way-of-a-sample.jpg", in_rows([titled(framed(picture), name) for name, picture in panels], across=5))
+
+
+def draw_mistakes(dataset, model) -> None:
+    """conventions.md: four labels as they are (above) and with a mistake in them (below)."""
+    sample = sample_named(dataset, ROLLED)
+    image, xyz, covered = sample["image"], sample["position_map"], sample["covered"]
+    raster = AtlasRaster.from_tables(*(dataset.table(f"atlas_{name}") for name in ("corners", "weights", "covered")))
+    atlas = UVAtlas(model.uv, np.concatenate([model.triangles, model.closing_triangles]))
+    published = weight_mask(model, atlas, 256, raster=raster, compat="prnet")
+    left = np.broadcast_to((np.arange(256) >= 128).astype(np.float32), (256, 256))
+    vertices = model.vertices(model.neutral())
+    frontal = sample_named(dataset, WAY)
+    turned_over, seen = np.ascontiguousarray(frontal["image"][:, ::-1]), frontal["crop_from_model"]
+    mirror = Similarity2D.mirror(256).affine3d
+    face = Coefficients(frontal["identity"].astype(np.float64), frontal["expression"].astype(np.float64))
+    vertices = model.vertices(face)
+    right = raster.mirrored(model.mirror).apply(vertices, mirror @ np.vstack([seen, [0, 0, 0, 1]]))
+    wrong = raster.apply(vertices, mirror @ np.vstack([seen, [0, 0, 0, 1]]))
+    pairs = (
+        ("a map, from the side", "z by s cos 45, not s", *(side_view(xyz * (1, 1, k), covered) for k in (1, 0.7071))),
+        ("the same", "clipped to [0, 1]", side_view(xyz, covered), side_view(np.clip(xyz, 0, 255), covered)),
+        ("flipped: the left cheek", "UV not flipped", *(
+            overlay_values(turned_over, flipped, raster.covered, left) for flipped in (right, wrong))),
+        ("weights, neck 0", "weights, neck 3", *(
+            overlay_values(image, xyz, covered, mask) for mask in (dataset.table("weight_mask"), published))),
+    )  # fmt: skip
+    above = [titled(framed(good), name) for name, _, good, _ in pairs]
+    below = [titled(framed(bad), name) for _, name, _, bad in pairs]
+    save("mistakes.jpg", in_rows(above + below, across=4))
+
+
+def draw_own_mask(dataset) -> None:
+    """own-mask.md: the guide, the mask of the page, and the mask in four pictures."""
+    guide = dataset.table("part_map")
+    mask = war_paint(guide)
+    flat = [cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for picture in (PART_COLORS[guide], mask)]
+    panels = [titled(flat[0], "the guide: part_map"), titled(flat[1], "the mask")]
+    for name in (WAY, *SHOWN[1:]):
+        sample = sample_named(dataset, name)
+        painted = carry_mask(mask, sample["uv"], sample["label"] == 1)
+        image = np.where(painted.any(axis=-1, keepdims=True), 0.3 * sample["image"] + 0.7 * painted, sample["image"])
+        panels.append(titled(framed(image.astype(np.uint8)), "carried into a picture"))
+    save("own-mask.jpg", in_rows(panels, across=5))
+
+
+def war_paint(guide: np.ndarray) -> np.ndarray:
+    """The mask that own-mask.md paints."""
+    page = (Path(__file__).parent / "own-mask.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0].partition("# paint\n")[2].partition("# save")[0]
+    scope = {"np": np, "cv2": cv2, "guide": guide}
+    exec(code, scope)
+    return cv2.cvtColor(scope["mask"], cv2.COLOR_BGR2RGB)
+
+
+def sample_named(dataset, name: str):
+    """The sample of that source id."""
+    ids = dataset.read(range(len(dataset)), targets=["source_id"])["source_id"].tolist()
+    return dataset[ids.index(name)]
+
+
+def lit(picture: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """A mesh shaded grey over a picture, in the picture's pixels."""
+    buffers = rasterize(vertices, triangles, size_hw=picture.shape[:2], cull=False)
+    toward_viewer = np.abs(vertex_normals(vertices, triangles)[:, 2:]).astype(np.float32)
+    grey = 40 + 215 * interpolate(buffers, toward_viewer, triangles)
+    return np.where(buffers.covered[..., None], 0.3 * picture + 0.7 * grey, picture).astype(np.uint8)
+
+
+def side_view(xyz: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """The mesh of a map, turned by 70 degrees about the upright through its middle."""
+    vertices, triangles = map_mesh(xyz.astype(np.float32), covered)
+    middle = np.array([127.5, 127.5, 127.5], np.float32)
+    rotation = rotation_from_euler(0.0, np.radians(70), 0.0).astype(np.float32)
+    turned = ((vertices - middle) @ rotation.T * np.float32(0.8) + middle).astype(np.float32)
+    return lit(np.full((256, 256, 3), 255, np.uint8), np.ascontiguousarray(turned), triangles)
+
+
+def framed(picture: np.ndarray) -> np.ndarray:
+    """SIDE by SIDE."""
+    return cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA if len(picture) > SIDE else cv2.INTER_LINEAR)
 
 
 def pixel_base(folder: Path):
