@@ -1,13 +1,14 @@
 """CNN and graph network trained to every vertex of the model (Meng et al. 2022)."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field
-from torch import Tensor
+from pydantic import Field, model_validator
+from torch import Tensor, nn
 from torch.nn import functional
 
 from geometry.hierarchy import PAPER_LEVELS, MeshHierarchy, build_hierarchy
@@ -16,7 +17,17 @@ from geometry.morphable_model import SurfacePoints
 from storage.dataset import ShardedDataset
 from train.mesh_gcn_network import Aggregation, MeshRegressor, Output, mesh_loss
 from train.resizing import averaged
-from train.system import Batch, OptimiserConfig, PhaseConfig, System, SystemConfig, check_targets
+from train.system import (
+    COARSE,
+    Batch,
+    OptimiserConfig,
+    PhaseConfig,
+    System,
+    SystemConfig,
+    check_coarse,
+    check_targets,
+    landmark_errors,
+)
 
 LossName = Literal["ours", "l1", "l2", "smooth-l1"]
 MEAN_FACES = 512
@@ -51,6 +62,11 @@ class MeshGcnConfig(SystemConfig, frozen=True, extra="forbid"):
         None, ge=16, description="So many vertices, spread evenly over the list, carry the loss; none: all of them."
     )
 
+    @model_validator(mode="after")
+    def _coarse_has_a_shortcut(self) -> "MeshGcnConfig":
+        check_coarse(self, has_shortcut=self.shortcut)
+        return self
+
 
 def paper() -> MeshGcnConfig:
     """Section IV-B: SGD with momentum 0.9, 1e-3 and × 0.99 every epoch, batches of 48. The number of epochs is ours."""
@@ -64,7 +80,8 @@ def tiny() -> MeshGcnConfig:
     The mean face is moved by affine maps, whose coarse part comes straight from the embedding, and one vertex in 26 carries
     the loss: 1,024 make all 53,000 anyway.
     """
-    optimiser = OptimiserConfig(learning_rate=3e-3, decay="polynomial", decay_factor=1.0, warm_up_steps=100)
+    coarse = OptimiserConfig(learning_rate=3e-3, decay="geometric", last_rate=1e-3, warm_up_steps=100)
+    whole = OptimiserConfig(learning_rate=2e-3, decay="polynomial", decay_factor=1.0, warm_up_steps=100)
     return MeshGcnConfig(
         batch_size=32,
         validation_samples=500,
@@ -75,7 +92,10 @@ def tiny() -> MeshGcnConfig:
         shortcut=True,
         depth_offset=0.1,
         loss_vertices=2048,
-        phases=(PhaseConfig(name="train", steps=2800, optimiser=optimiser),),
+        phases=(
+            PhaseConfig(name=COARSE, steps=5000, optimiser=coarse),
+            PhaseConfig(name="train", steps=1600, optimiser=whole),
+        ),
     )
 
 
@@ -163,7 +183,8 @@ class MeshGcn(System):
 
     def losses(self, prepared: Batch, phase: PhaseConfig) -> dict[str, Tensor]:
         """The mean over vertices and axes of the chosen loss, in pixels of the network's input."""
-        differences = self.network(prepared["images"], of_loss=True) - prepared["vertices"]
+        vertices = self.network(prepared["images"], of_loss=True, coarse=phase.name == COARSE)
+        differences = vertices - prepared["vertices"]
         if self.config.depth_offset < 1:
             depth = differences[..., 2] - (1 - self.config.depth_offset) * differences[..., 2].mean(dim=1, keepdim=True)
             differences = torch.cat([differences[..., :2], depth[..., None]], dim=-1)
@@ -177,13 +198,25 @@ class MeshGcn(System):
             loss = functional.smooth_l1_loss(differences, torch.zeros_like(differences))
         return {"loss": loss, "distance_px": differences.detach().norm(dim=-1).mean() / self._scale}
 
-    def predict_vertices(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n V 3"]:
-        """Every vertex in pixels of the crop."""
-        return self.network(self._pictures(images)) / self._scale
+    def learns(self, phase: PhaseConfig) -> Iterator[nn.Parameter]:
+        """Everything, or encoder and dense layer."""
+        if phase.name != COARSE:
+            yield from self.network.parameters()
+        elif self.network.shortcut is not None:
+            for part in (self.network.encoder, self.network.embedding, self.network.shortcut):
+                yield from part.parameters()
 
-    def predict_landmarks(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 68 3"]:
+    def errors(self, batch: Batch, phase: PhaseConfig) -> Float[np.ndarray, " n"]:
+        """As of every system; of the vertices that the dense layer alone gives in its own phase."""
+        return landmark_errors(self, self.predict_landmarks(batch["image"], coarse=phase.name == COARSE), batch)
+
+    def predict_vertices(self, images: Float[Tensor, "n 3 s s"], *, coarse: bool = False) -> Float[Tensor, "n V 3"]:
+        """Every vertex in pixels of the crop."""
+        return self.network(self._pictures(images), coarse=coarse) / self._scale
+
+    def predict_landmarks(self, images: Float[Tensor, "n 3 s s"], *, coarse: bool = False) -> Float[Tensor, "n 68 3"]:
         """The 68 landmarks among the vertices."""
-        return self.predict_vertices(images)[:, self._state["landmark_vertices"].to(images.device)]
+        return self.predict_vertices(images, coarse=coarse)[:, self._state["landmark_vertices"].to(images.device)]
 
     def _vertices(self, coefficients: Float[Tensor, "n k"], *, mirrored: bool) -> Float[Tensor, "n v 3"]:
         """The loss's vertices in the model's frame, or the mirrored face's: one matrix product on the coefficients' device."""

@@ -223,8 +223,13 @@ class MeshRegressor(nn.Module):
             self.shortcut = nn.Linear(embedding, 16 * (3 if output == "offset" else 12))
             nn.init.normal_(self.shortcut.weight, std=_SMALL * embedding**-0.5)
 
-    def forward(self, images: Float[Tensor, "n 3 s s"], *, of_loss: bool = False) -> Float[Tensor, "n v 3"]:
-        """Vertices in crop pixels, all or those `of_loss`; raises ValueError for pictures of another size."""
+    def forward(
+        self, images: Float[Tensor, "n 3 s s"], *, of_loss: bool = False, coarse: bool = False
+    ) -> Float[Tensor, "n v 3"]:
+        """Vertices in crop pixels, all or those `of_loss`; raises ValueError for pictures of another size.
+
+        `coarse`: what the shortcut alone says.
+        """
         if images.shape[-1] != self.size_px or images.shape[-2] != self.size_px:
             raise ValueError(f"this network reads {self.size_px} × {self.size_px} px, not {tuple(images.shape[-2:])}")
         maps = []
@@ -233,6 +238,25 @@ class MeshRegressor(nn.Module):
             x = block(x)
             maps.append(x)
         embedded = self.embedding(x)
+        chosen = self.chosen if of_loss else None
+        base = self.base if chosen is None else self.base[chosen]
+        offsets = None if coarse else self._fine(maps, embedded, chosen=chosen is not None)
+        if self.shortcut is not None:
+            rows = "whole" if chosen is None else "whole_chosen"
+            up, down = self.get_buffer(f"up_{rows}"), self.get_buffer(f"down_{rows}")
+            enlarged = on_vertices(up, self.shortcut(embedded).unflatten(1, (16, -1)), transposed=down)
+            offsets = enlarged if offsets is None else offsets + enlarged
+        assert offsets is not None
+        if self.output == "affine":
+            place = (base - self.base.mean(dim=0)) / (self.size_px / 4)
+            maps_of_mean = offsets.unflatten(-1, (3, 4))
+            offsets = (maps_of_mean[..., :3] * place[:, None]).sum(dim=-1) + maps_of_mean[..., 3]
+        return base + self.size_px / 4 * offsets
+
+    def _fine(
+        self, maps: list[Float[Tensor, "n _ _ _"]], embedded: Float[Tensor, "n e"], *, chosen: bool
+    ) -> Float[Tensor, "n v c"]:
+        """What the decoder says at every vertex, or at the chosen ones."""
         features = self.start(embedded).unflatten(1, (16, -1))
         aggregated = self.aggregation(maps)
         coarsest = len(self.sides)
@@ -244,20 +268,9 @@ class MeshRegressor(nn.Module):
                 up, down = self.get_buffer(f"up_{level - 1}"), self.get_buffer(f"down_{level - 1}")
                 features = on_vertices(up, features, transposed=down)
         features = functional.leaky_relu(self.last[0](features, self.get_buffer("laplacian_1")), SLOPE)
-        chosen = self.chosen if of_loss else None
-        which, base = (0, self.base) if chosen is None else ("chosen", self.base[chosen])
-        final = self.last[1]
+        final, which = self.last[1], "chosen" if chosen else 0
         assert isinstance(final, ChebyshevConvolution)
-        offsets = final.enlarged(features, self.get_buffer(f"up_{which}"), self.get_buffer(f"down_{which}"))
-        if self.shortcut is not None:
-            coarse, rows = self.shortcut(embedded).unflatten(1, (16, -1)), "whole" if chosen is None else "whole_chosen"
-            up, down = self.get_buffer(f"up_{rows}"), self.get_buffer(f"down_{rows}")
-            offsets = offsets + on_vertices(up, coarse, transposed=down)
-        if self.output == "affine":
-            place = (base - self.base.mean(dim=0)) / (self.size_px / 4)
-            maps_of_mean = offsets.unflatten(-1, (3, 4))
-            offsets = (maps_of_mean[..., :3] * place[:, None]).sum(dim=-1) + maps_of_mean[..., 3]
-        return base + self.size_px / 4 * offsets
+        return final.enlarged(features, self.get_buffer(f"up_{which}"), self.get_buffer(f"down_{which}"))
 
 
 def mesh_loss(differences: Float[Tensor, "*n"], *, width: float = 5.0, curvature: float = 4.0) -> Float[Tensor, "*n"]:

@@ -1,19 +1,29 @@
 """PRNet: position maps regressed from pictures, with a weighted loss (Feng et al. 2018)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field
-from torch import Tensor
+from pydantic import Field, model_validator
+from torch import Tensor, nn
 from torch.nn import functional
 
 from storage.dataset import ShardedDataset
 from train.prnet_network import PAPER_MOMENTUM, Initialisation, PositionMapNetwork
 from train.resizing import averaged
-from train.system import Batch, OptimiserConfig, PhaseConfig, System, SystemConfig, check_targets
+from train.system import (
+    COARSE,
+    Batch,
+    OptimiserConfig,
+    PhaseConfig,
+    System,
+    SystemConfig,
+    check_coarse,
+    check_targets,
+    landmark_errors,
+)
 
 MEAN_MAPS = 256
 """Samples that the mean training map is taken from, spread evenly over the data set."""
@@ -71,6 +81,11 @@ class PRNetConfig(SystemConfig, frozen=True, extra="forbid"):
         0.25, ge=0, description="Positions from −margin to 1 + margin sides of the crop fit into the sigmoid's (0, 1)."
     )
 
+    @model_validator(mode="after")
+    def _coarse_has_a_shortcut(self) -> "PRNetConfig":
+        check_coarse(self, has_shortcut=self.shortcut > 0)
+        return self
+
 
 def paper() -> PRNetConfig:
     """Section 3.3: Adam from 1e-4, halved every 5 epochs, batches of 16. The paper does not say for how many epochs."""
@@ -84,7 +99,8 @@ def tiny() -> PRNetConfig:
     The mean map is moved by affine maps, whose coarse part comes straight from the encoder: without that, rates that the
     encoder learns quickly at leave the net at the mean map (measured).
     """
-    optimiser = OptimiserConfig(learning_rate=3e-3, decay="polynomial", decay_factor=1.0, warm_up_steps=100)
+    coarse = OptimiserConfig(learning_rate=3e-3, decay="geometric", last_rate=1e-3, warm_up_steps=100)
+    whole = OptimiserConfig(learning_rate=2e-3, decay="polynomial", decay_factor=1.0, warm_up_steps=100)
     return PRNetConfig(
         batch_size=32,
         validation_samples=500,
@@ -97,7 +113,10 @@ def tiny() -> PRNetConfig:
         shortcut=256,
         loss="distances",
         depth_offset=0.1,
-        phases=(PhaseConfig(name="train", steps=3900, optimiser=optimiser),),
+        phases=(
+            PhaseConfig(name=COARSE, steps=3500, optimiser=coarse),
+            PhaseConfig(name="train", steps=1600, optimiser=whole),
+        ),
     )
 
 
@@ -164,7 +183,8 @@ class PRNet(System):
 
     def losses(self, prepared: Batch, phase: PhaseConfig) -> dict[str, Tensor]:
         """Equation 1 as a mean over the texels with weight, in units of code; the log has pixels too."""
-        differences, weights = self.network(prepared["images"]) - prepared["codes"], prepared["weights"]
+        codes = self.network(prepared["images"], coarse=phase.name == COARSE)
+        differences, weights = codes - prepared["codes"], prepared["weights"]
         if self.config.depth_offset < 1:
             offset = (differences[:, 2] * weights).sum(dim=(1, 2), keepdim=True) / weights.sum()
             depth = differences[:, 2] - (1 - self.config.depth_offset) * offset
@@ -177,15 +197,27 @@ class PRNet(System):
         errors = squared if self.config.loss == "squares" else (squared + NEAR**2).sqrt() - NEAR
         return {"loss": (errors * weights).sum(dim=(1, 2)).mean() / weights.sum(), "distance_px": distance}
 
-    def predict_maps(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 s s"]:
+    def learns(self, phase: PhaseConfig) -> Iterator[nn.Parameter]:
+        """Everything, or encoder and dense layers."""
+        if phase.name != COARSE:
+            yield from self.network.parameters()
+        elif self.network.shortcut is not None:
+            yield from self.network.encoder.parameters()
+            yield from self.network.shortcut.parameters()
+
+    def errors(self, batch: Batch, phase: PhaseConfig) -> Float[np.ndarray, " n"]:
+        """As of every system; of a map that the dense layers alone make in their own phase."""
+        return landmark_errors(self, self.predict_landmarks(batch["image"], coarse=phase.name == COARSE), batch)
+
+    def predict_maps(self, images: Float[Tensor, "n 3 s s"], *, coarse: bool = False) -> Float[Tensor, "n 3 s s"]:
         """Position maps in pixels of the crops, of the data set's size; uncovered texels hold what the network says."""
         unit, margin = self.size_px * (1 + 2 * self.config.margin), self.size_px * self.config.margin
-        codes = self.network(self._pictures(images), side=self.size_px)
+        codes = self.network(self._pictures(images), side=self.size_px, coarse=coarse)
         return functional.interpolate(codes, size=self.size_px, mode="bilinear", align_corners=True) * unit - margin
 
-    def predict_landmarks(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 68 3"]:
+    def predict_landmarks(self, images: Float[Tensor, "n 3 s s"], *, coarse: bool = False) -> Float[Tensor, "n 68 3"]:
         """The 68 landmarks, read from the map as a builder reads them from the true one."""
-        maps = self.predict_maps(images)
+        maps = self.predict_maps(images, coarse=coarse)
         rows, columns, weights = (
             self.tables[f"landmark_{part}"].to(maps.device) for part in ("rows", "columns", "weights")
         )

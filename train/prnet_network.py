@@ -141,7 +141,8 @@ class PositionMapNetwork(nn.Module):
             Deconvolution(last, last),
             nn.ReLU(inplace=True),
         ]
-        end = nn.Sigmoid() if mean_codes is None else AffineOfMean(mean_codes, resolution // reduction)
+        self.side = resolution // reduction
+        end = nn.Sigmoid() if mean_codes is None else AffineOfMean(mean_codes, self.side)
         final = Deconvolution(last, last)
         self.decoder = nn.Sequential(*layers, final, end)
         for module in self.modules():
@@ -161,20 +162,24 @@ class PositionMapNetwork(nn.Module):
         if mean_codes is not None:
             nn.init.constant_(final.normalisation.weight, _SMALL)
 
-    def forward(self, images: Float[Tensor, "n 3 s s"], *, side: int | None = None) -> Float[Tensor, "n 3 r r"]:
+    def forward(
+        self, images: Float[Tensor, "n 3 s s"], *, side: int | None = None, coarse: bool = False
+    ) -> Float[Tensor, "n 3 r r"]:
         """Codes of the position maps, r = s / reduction; an affine end's maps are enlarged to the mean map's own `side` first.
 
-        Raises ValueError for pictures whose sides cannot be halved five times.
+        `coarse`: what the shortcut alone says. Raises ValueError for pictures whose sides cannot be halved five times.
         """
         if images.shape[-1] % 32:
             raise ValueError(f"pictures of {images.shape[-1]} px cannot be halved five times; take a multiple of 32")
         *layers, end = self.decoder
         x = bottleneck = self.encoder(images)
-        for layer in layers:
-            x = layer(x)
+        if not coarse:
+            for layer in layers:
+                x = layer(x)
         if self.shortcut is not None:
-            coarse = self.shortcut(bottleneck)
-            x = x + functional.interpolate(coarse, size=x.shape[-2:], mode="bilinear", align_corners=True)
+            size = (self.side, self.side)
+            enlarged = functional.interpolate(self.shortcut(bottleneck), size=size, mode="bilinear", align_corners=True)
+            x = enlarged if coarse else x + enlarged
         if side is not None and isinstance(end, AffineOfMean) and x.shape[-1] != side:
             x = functional.interpolate(x, size=(side, side), mode="bilinear", align_corners=True)
         return end(x)

@@ -70,7 +70,7 @@ def test_tiny_prnet_learns_eight_samples_by_heart(dataset):
     config = prnet.tiny().model_copy(update={"resolution": 32, "loss": "squares"})
     system = prnet.PRNet.for_dataset(config, dataset)
     prepared = prepared_of(system, dataset)
-    assert learnt_by_heart(system, system.config.phases[0], prepared, rate=3e-3, steps=150) < 0.01
+    assert learnt_by_heart(system, system.config.phases[-1], prepared, rate=3e-3, steps=150) < 0.01
 
 
 def test_tiny_dan_learns_eight_samples_by_heart_in_each_stage(dataset):
@@ -123,7 +123,7 @@ def test_tiny_mesh_gcn_learns_eight_samples_by_heart(dataset, whole_mesh):
     images = system._pictures(batch_of(dataset, system)["image"])
     prepared = {"images": images, "vertices": truth[:, kept] * system._scale}
     assert config.loss == "ours"
-    assert learnt_by_heart(system, config.phases[0], prepared, rate=1.5e-3, steps=450) < 0.01
+    assert learnt_by_heart(system, config.phases[-1], prepared, rate=1.5e-3, steps=450) < 0.01
 
 
 # ------------------------------------------------------------------------------------------ starts, losses, schedules
@@ -160,7 +160,7 @@ def test_prnets_weights_are_those_of_the_data_sets_mask_and_nothing_counts_outsi
     torch.testing.assert_close(prepared["weights"], mask * covered)
     with torch.no_grad():
         system.network.eval()
-        loss = system.losses(prepared, system.config.phases[0])["loss"]
+        loss = system.losses(prepared, system.config.phases[-1])["loss"]
         squared = (system.network(prepared["images"]) - prepared["codes"]).square().sum(dim=1)
     weights = (mask * covered).double()
     by_hand = sum((one.double() * weights).sum() / weights.sum() for one in squared) / 8
@@ -245,12 +245,47 @@ def test_only_a_share_of_the_error_that_all_of_a_samples_z_have_in_common_is_cou
         for share in (0.0, 0.1, 1.0):
             system.config = own.model_copy(update={"depth_offset": share, "loss": loss})
             for axis, shift in (("z", along_z), ("x", along_z.roll(1, 0))):
-                found = system.losses(prepared | {target: exact + shift}, own.phases[0])
+                found = system.losses(prepared | {target: exact + shift}, own.phases[-1])
                 losses[share, axis] = float(found["loss"])
     system.config = own
     assert losses[0.0, "z"] < 1e-6 * losses[1.0, "z"]
     assert losses[0.1, "z"] == pytest.approx(0.01 * losses[1.0, "z"], rel=1e-2)
     assert losses[0.0, "x"] == pytest.approx(losses[1.0, "x"]), "x is not forgiven"
+
+
+@pytest.mark.parametrize("kind", ["map", "mesh"])
+def test_in_the_coarse_phase_encoder_and_shortcut_learn_what_the_whole_says_with_a_silent_decoder(
+    kind, dataset, whole_mesh
+):
+    system = prnet.PRNet.for_dataset(prnet.tiny(), dataset) if kind == "map" else whole_mesh
+    network = system.network
+    coarse, train = system.config.phases
+    learnt = {id(parameter) for parameter in system.learns(coarse)}
+    silent = network.decoder[-2].normalisation if kind == "map" else network.last[1]
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with torch.no_grad():
+        silent.weight.zero_()
+        silent.bias.zero_()
+        network.eval()
+        batch = batch_of(dataset, system)
+        np.testing.assert_allclose(system.errors(batch, coarse), system.errors(batch, train), rtol=1e-4)
+    network.load_state_dict(before)
+    network.train()
+    network.zero_grad()
+    system.losses(prepared_of(system, dataset), coarse)["loss"].backward()
+    moved = {id(parameter) for parameter in network.parameters() if parameter.grad is not None}
+    network.zero_grad()
+    assert moved == learnt, "nothing is learnt in vain, and nothing else is touched"
+    assert {id(parameter) for parameter in system.learns(train)} == {
+        id(parameter) for parameter in network.parameters()
+    }
+
+
+def test_a_coarse_phase_without_a_shortcut_is_refused():
+    for kind, none in ((prnet.PRNetConfig, 0), (mesh_gcn.MeshGcnConfig, False)):
+        phases = (PhaseConfig(name="coarse", steps=1),)
+        with pytest.raises(ValueError, match="phase coarse is the shortcut's, and the config has none"):
+            kind(phases=phases, shortcut=none)
 
 
 def test_prnets_distances_are_squares_close_by_and_distances_far_off(dataset):
@@ -262,7 +297,7 @@ def test_prnets_distances_are_squares_close_by_and_distances_far_off(dataset):
         exact = system.network(prepared["images"])
         for distance, expected in ((1.0, 1.0 - prnet.NEAR), (1e-3, 1e-3**2 / (2 * prnet.NEAR)), (0.0, 0.0)):
             shift = distance * torch.tensor([2.0, -1.0, 2.0])[:, None, None] / 3
-            found = system.losses(prepared | {"codes": exact + shift}, config.phases[0])["loss"]
+            found = system.losses(prepared | {"codes": exact + shift}, config.phases[-1])["loss"]
             assert float(found) == pytest.approx(expected, rel=0.02, abs=1e-7)
 
 
