@@ -7,6 +7,8 @@ meet are ours, and named at each class.
 """
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import matmul
 from typing import Literal
 
 import numpy as np
@@ -180,6 +182,11 @@ class MeshRegressor(nn.Module):
         named = {str(level): matrix for level, matrix in enumerate(enlargements)}
         if chosen is not None:
             named["chosen"] = enlargements[0][chosen]
+        if shortcut:  # from 16 vertices to all at once
+            named["whole"] = reduce(matmul, hierarchy.up[:n_levels])
+            named["whole"].sort_indices()
+            if chosen is not None:
+                named["whole_chosen"] = named["whole"][chosen]
         for name, matrix in named.items():
             self.register_buffer(f"up_{name}", sparse_tensor(matrix), persistent=False)
             self.register_buffer(f"down_{name}", sparse_tensor(sp.csr_array(matrix.T)), persistent=False)
@@ -212,14 +219,6 @@ class MeshRegressor(nn.Module):
         self.last = nn.ModuleList([before_last, final])
         self.shortcut: nn.Linear | None = None
         if shortcut:
-            whole = hierarchy.up[0]
-            for up in hierarchy.up[1:n_levels]:
-                whole = sp.csr_array(whole @ up)
-            whole.sort_indices()
-            rows = {"whole": whole} | ({} if chosen is None else {"whole_chosen": whole[chosen]})
-            for name, matrix in rows.items():
-                self.register_buffer(f"up_{name}", sparse_tensor(matrix), persistent=False)
-                self.register_buffer(f"down_{name}", sparse_tensor(sp.csr_array(matrix.T)), persistent=False)
             self.shortcut = nn.Linear(embedding, 16 * (3 if output == "offset" else 12))
             nn.init.normal_(self.shortcut.weight, std=_SMALL * embedding**-0.5)
 

@@ -280,8 +280,7 @@ def cvgtce(
     aligned = np.full(predicted.shape, np.nan)
     for i, (points, target) in enumerate(zip(predicted, truth, strict=True)):
         if np.isfinite(points).all():
-            scale, rotation, translation = best_similarity(points, target)
-            aligned[i] = scale * points @ rotation.T + translation
+            aligned[i] = moved_onto(points, target)
     return normalised_error(aligned, truth, interocular)
 
 
@@ -316,6 +315,12 @@ def best_similarity(
     rotation = u @ np.diag(signs) @ vt
     scale = float((stretches * signs).sum() / spread)
     return scale, rotation, to_mean - scale * rotation @ from_mean
+
+
+def moved_onto(source: Float[np.ndarray, "p d"], target: Float[np.ndarray, "p d"]) -> Float[np.ndarray, "p d"]:
+    """`source` after its :func:`best_similarity` to `target`."""
+    scale, rotation, translation = best_similarity(source, target)
+    return scale * source @ rotation.T + translation
 
 
 # ------------------------------------------------------------------------------------------------ DenseReg
@@ -425,5 +430,4 @@ def reconstruction_error(
     points, target = predicted[chosen].astype(np.float64), truth[chosen].astype(np.float64)
     if not np.isfinite(points).all():
         return float("inf")
-    scale, rotation, translation = best_similarity(points, target)
-    return float(np.linalg.norm(scale * points @ rotation.T + translation - target, axis=1).mean() / interocular)
+    return float(np.linalg.norm(moved_onto(points, target) - target, axis=1).mean() / interocular)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from geometry.camera import ScaledOrthographicCamera
-from train.metrics import best_similarity
+from train.metrics import best_similarity, moved_onto
 
 KEPT_VARIANCE = 0.98
 _ALIGNMENTS = 5
@@ -44,10 +44,7 @@ class ShapeModel:
     @classmethod
     def of(cls, shapes: Float[np.ndarray, "n p 2"], *, kept: float = KEPT_VARIANCE) -> "ShapeModel":
         """The shapes' generalised Procrustes mean and the principal components of what is left (Cootes et al. 1995)."""
-        mean = _unit(shapes[0])
-        for _ in range(_ALIGNMENTS):
-            aligned = np.stack([_moved(shape, mean) for shape in shapes])
-            mean = _unit(aligned.mean(axis=0))
+        mean, aligned = procrustes_mean(shapes)
         left = (aligned - mean).reshape(len(shapes), -1)
         _, singular, vt = np.linalg.svd(left, full_matrices=False)
         variance = singular**2 / max(len(shapes) - 1, 1)
@@ -91,6 +88,17 @@ class ShapeModel:
         return cls(*(state[name].numpy() for name in ("mean", "basis", "stddevs")))
 
 
+def procrustes_mean(
+    shapes: Float[np.ndarray, "n p d"],
+) -> tuple[Float[np.ndarray, "p d"], Float[np.ndarray, "n p d"]]:
+    """The shapes' mean after similarities (generalised Procrustes analysis), of size 1, and the shapes brought to it."""
+    mean = _unit(shapes[0])
+    for _ in range(_ALIGNMENTS):
+        aligned = np.stack([moved_onto(shape, mean) for shape in shapes])
+        mean = _unit(aligned.mean(axis=0))
+    return mean, aligned
+
+
 def _weighted_similarity(
     source: Float[np.ndarray, "p 2"], target: Float[np.ndarray, "p 2"], weights: Float[np.ndarray, " p"]
 ) -> tuple[Float[np.ndarray, "2 2"], Float[np.ndarray, "2"]]:
@@ -108,11 +116,6 @@ def _weighted_similarity(
 def _unit(shape: np.ndarray) -> np.ndarray:
     centred = shape - shape.mean(axis=0)
     return centred / np.sqrt((centred**2).sum(axis=1).mean())
-
-
-def _moved(shape: np.ndarray, target: np.ndarray) -> np.ndarray:
-    scale, rotation, translation = best_similarity(shape, target)
-    return scale * shape @ rotation.T + translation
 
 
 def best_pose(

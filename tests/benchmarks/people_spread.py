@@ -19,9 +19,8 @@ from geometry import load_model
 from geometry.morphable_model import SurfacePoints
 from storage.annotations import read_annotation
 from storage.evaluation_sets import open_aflw2000
-from train.metrics import best_similarity
-
-ROUNDS = 20
+from train.metrics import moved_onto
+from train.shape_model import procrustes_mean
 
 
 def main() -> None:
@@ -54,18 +53,10 @@ def drawn_faces(people: Path, n_faces: int) -> Float[np.ndarray, "n 68 3"]:
 
 def away_from_mean(faces: Float[np.ndarray, "n 68 3"]) -> Float[np.ndarray, " n"]:
     """Mean distance in the picture from the set's mean after the best similarity, over √(w·h) of the face's own box."""
-    mean = faces[0]
-    for _ in range(ROUNDS):
-        moved = [_moved(face, mean) for face in faces]
-        mean = np.mean(moved, axis=0)
+    mean, _ = procrustes_mean(faces)
     boxes = np.sqrt(np.ptp(faces[..., :2], axis=1).prod(axis=1))
-    off = [np.linalg.norm((_moved(mean, face) - face)[:, :2], axis=1).mean() for face in faces]
+    off = [np.linalg.norm((moved_onto(mean, face) - face)[:, :2], axis=1).mean() for face in faces]
     return np.array(off) / boxes
-
-
-def _moved(source: Float[np.ndarray, "68 3"], target: Float[np.ndarray, "68 3"]) -> Float[np.ndarray, "68 3"]:
-    scale, rotation, translation = best_similarity(source, target)
-    return scale * source @ rotation.T + translation
 
 
 if __name__ == "__main__":
