@@ -18,8 +18,8 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from flows.config_file import check_table, read_tables
-from flows.errors import NoServer, NotDeployed, WrongConfig
+from flows.config_file import check_table, nearest, read_tables
+from flows.errors import NoServer, NotDeployed, WrongConfig, WrongUse
 from flows.plain_yaml import read_document
 
 PREFECT_FILE, AUTOMATIONS_FILE = "prefect.yaml", "automations.yaml"
@@ -45,15 +45,18 @@ class Deployed:
     triggers: Mapping[str, bool]
 
 
-def infra_folder() -> Path:
-    """Where the deployment files lie: ``infra`` here, or in the checkout that the package runs from."""
-    places = (Path("infra").absolute(), Path(__file__).resolve().parents[1] / "infra")
+def infra_folder(given: Path | None = None) -> Path:
+    """Where the deployment files lie: the given folder, or ``infra`` here or in the checkout that the package runs from.
+
+    Raises ValueError where they do not.
+    """
+    places = (Path("infra"), Path(__file__).resolve().parents[1] / "infra") if given is None else (given,)
     for place in places:
         if (place / PREFECT_FILE).is_file():
-            return place
+            return place.absolute()
     raise ValueError(
-        f"there is no {PREFECT_FILE} in {' or '.join(map(str, places))}: run this in the checkout's top folder, or name "
-        "its folder with --infra"
+        f"there is no {PREFECT_FILE} in {' or '.join(str(place.absolute()) for place in places)}: run this in the "
+        "checkout's top folder, or name its folder with --infra"
     )
 
 
@@ -73,7 +76,7 @@ def settled(
     """The file as it is to be deployed: every schedule and trigger on or off.
 
     `on` and `off` are flows; all that they have is switched. Others keep what they have on the server (`there`, by full
-    name), and new ones get what the file says. `pool` takes the place of every work pool. Raises ValueError for a flow
+    name), and new ones get what the file says. `pool` takes the place of every work pool. Raises WrongUse for a flow
     that the file does not deploy, that has nothing to switch, or that is in `on` and `off`.
     """
     done = copy.deepcopy(dict(document))
@@ -112,11 +115,11 @@ def _check_switches(flows: Mapping[str, Mapping[str, Any]], on: Collection[str],
     able = [name for name, deployment in flows.items() if deployment.get("schedules") or deployment.get("triggers")]
     for name in (*on, *off):
         if name not in able:
-            what = "has neither schedule nor trigger" if name in flows else "is not deployed"
-            raise ValueError(f"{name} {what}; what can be switched on and off: {', '.join(able) or 'nothing'}")
+            what = "has neither schedule nor trigger" if name in flows else f"is not deployed{nearest(name, able)}"
+            raise WrongUse(f"{name} {what}; what can be switched on and off: {', '.join(able) or 'nothing'}")
     both = sorted(set(on) & set(off))
     if both:
-        raise ValueError(f"{both[0]} is to be switched on and off at once; name it once")
+        raise WrongUse(f"{both[0]} is to be switched on and off at once; name it once")
 
 
 def deploy(
@@ -133,10 +136,11 @@ def deploy(
     A run will start in the folder that this is called in. `pool` runs everything in that work pool; pools that are not
     there are made with `pool_type`. `config` is a TOML file (:mod:`flows.config_file`): what its tables say are the
     deployments' parameters, which a schedule, a trigger or a person starts them with. Raises NoServer, NotDeployed,
-    WrongConfig, and ValueError as :func:`settled`.
+    ValueError where the files are not, and WrongUse for what cannot be meant, the last two without asking the server.
     """
-    folder = infra_folder() if infra is None else infra.absolute()
+    folder = infra_folder(infra)
     document = read_document(folder / PREFECT_FILE)
+    settled(document, {}, on=on, off=off)
     if config is not None:
         document = parametrized(document, config)
     automations = read_document(folder / AUTOMATIONS_FILE)["automations"]
@@ -172,11 +176,16 @@ def _server() -> Iterator[Any]:
         trouble = client.api_healthcheck()
         if trouble is not None:
             raise NoServer(
-                f"no Prefect server answers at {url} ({trouble or type(trouble).__name__}): start it with "
-                "`prefect server start`, or mend PREFECT_API_URL"
+                f"no Prefect server answers at {url} ({_first_sentence(trouble)}): start it with `prefect server start`, "
+                "or mend PREFECT_API_URL, as in http://127.0.0.1:4200/api"
             )
         _check_rights(client, url)
         yield client
+
+
+def _first_sentence(trouble: Exception) -> str:
+    """What went wrong, without the answer and the link that Prefect puts after it."""
+    return str(trouble).partition(" - Response")[0].strip() or type(trouble).__name__
 
 
 def _check_rights(client: Any, url: str) -> None:

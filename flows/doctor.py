@@ -250,7 +250,8 @@ def server_check(environment: Mapping[str, str]) -> Check:
             problem = f"answers {answer.status}"
     except (OSError, ValueError, urllib.error.URLError) as error:
         problem = str(getattr(error, "reason", error))
-    return Check(name, "broken", f"{url}: {problem}", "start it (prefect server start), or mend PREFECT_API_URL")
+    remedy = "start it (prefect server start), or mend PREFECT_API_URL, as in http://127.0.0.1:4200/api"
+    return Check(name, "broken", f"{url}: {problem}", remedy)
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str] | None:

@@ -81,5 +81,9 @@ class NotDeployed(RuntimeError):
     """A deployment did not arrive at the server as its file says."""
 
 
-class WrongConfig(ValueError):
+class WrongUse(ValueError):
+    """What was asked for cannot be meant, on whatever machine and however often."""
+
+
+class WrongConfig(WrongUse):
     """A config file says what cannot be meant."""

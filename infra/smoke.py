@@ -47,7 +47,7 @@ Check = tuple[str, Callable[[], str]]
 
 def checks(server: Server, *, run: bool, out: str, patience_s: float, refuses_strangers: bool) -> Iterator[Check]:
     """The checks in order; each one needs those before it."""
-    yield "server", lambda: f"healthy: {server.ask('/health')}, version {server.ask('/admin/version')}"
+    yield "server", lambda: _server(server)
     if refuses_strangers:
         yield "password", lambda: _refuses(server)
     yield "deployments", lambda: _deployments(server)
@@ -55,6 +55,16 @@ def checks(server: Server, *, run: bool, out: str, patience_s: float, refuses_st
     yield "worker", lambda: _workers(server)
     if run:
         yield f"run of {RUN}", lambda: _run(server, out, patience_s)
+
+
+def _server(server: Server) -> str:
+    try:
+        healthy = server.ask("/health")
+    except (OSError, ValueError) as error:
+        raise AssertionError(
+            f"none answers at {server.url} ({error}); PREFECT_API_URL looks like http://127.0.0.1:4200/api"
+        ) from None
+    return f"healthy: {healthy}, version {server.ask('/admin/version')}"
 
 
 def _refuses(server: Server) -> str:
@@ -128,7 +138,9 @@ def main() -> int:
         try:
             print(f"ok      {name}: {look()}", flush=True)
         except (AssertionError, OSError, ValueError, KeyError) as error:
-            print(f"broken  {name}: {error}", flush=True)
+            unknown = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403)
+            advice = "; it wants a password: PREFECT_API_AUTH_STRING=user:password" if unknown else ""
+            print(f"broken  {name}: {error}{advice}", flush=True)
             return 1
     return 0
 

@@ -1,5 +1,6 @@
 """A Prefect server of the tests' own, a folder that looks like the checkout, and workers that can be killed."""
 
+import base64
 import contextlib
 import functools
 import json
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -101,13 +103,17 @@ class House:
 
     def get(self, path: str) -> Any:
         """GET from the server's API."""
-        return answered(urllib.request.Request(f"{self.api}{path}"))
+        return answered(urllib.request.Request(f"{self.api}{path}", headers=self._headers()))
 
     def ask(self, path: str, body: object) -> Any:
         """POST of a JSON body to the server's API."""
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.api}{path}", json.dumps(body).encode(), headers)
-        return answered(request)
+        headers = {"Content-Type": "application/json", **self._headers()}
+        return answered(urllib.request.Request(f"{self.api}{path}", json.dumps(body).encode(), headers))
+
+    def _headers(self) -> dict[str, str]:
+        """The password, where the server wants one."""
+        auth = self.environment.get("PREFECT_API_AUTH_STRING", "")
+        return {"Authorization": "Basic " + base64.b64encode(auth.encode()).decode()} if auth else {}
 
     @contextlib.contextmanager
     def running(self, line: str, log: Path) -> Iterator[subprocess.Popen]:
@@ -148,24 +154,35 @@ def opened_house(folder: Path) -> Iterator[House]:
     shutil.copytree(ROOT / "infra", checkout / "infra", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "prefect.toml", checkout)
 
-    port = free_port()
+    house = House(checkout, client_environment(folder, free_port()))
+    with served(house, folder / "server.log"):
+        try:
+            yield house
+        finally:
+            for path in folder.glob("*.log"):  # pytest shows this only when a test failed
+                print(f"--- {path.name}\n{path.read_text()[-4000:]}")
+
+
+def client_environment(folder: Path, port: int) -> dict[str, str]:
+    """What leads `prefect` and `facefoundry` to a server of the tests' own, and keeps them from everybody else's."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment |= {
+    return environment | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PREFECT_HOME": str(folder / "home"),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "DO_NOT_TRACK": "1",
         "NO_PROXY": "127.0.0.1",
     }
-    house, log = House(checkout, environment), folder / "server.log"
+
+
+@contextlib.contextmanager
+def served(house: House, log: Path) -> Iterator[None]:
+    """The house's server meanwhile, from the moment when it answers."""
+    port = urllib.parse.urlsplit(house.api).port
     with house.running(f"prefect server start --host 127.0.0.1 --port {port}", log) as server:
         wait_until(lambda: server.poll() is not None or is_healthy(house.api), "the server to be healthy")
         assert server.poll() is None, f"the server died:\n{log.read_text()}"
-        try:
-            yield house
-        finally:
-            for path in folder.glob("*.log"):  # pytest shows this only when a test failed
-                print(f"--- {path.name}\n{path.read_text()[-4000:]}")
+        yield
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -204,12 +221,12 @@ def is_healthy(api: str) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
     """Ask again and again; a server that is too busy to answer at one time may do so at the next."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while True:
         with contextlib.suppress(OSError):
             if condition():
                 return
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
+        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}"
         time.sleep(0.2)

@@ -95,9 +95,9 @@ def target_names(ctx: Any, incomplete: str) -> list[str]:
     return [f"{before}{name}" for name in (POSITION_MAPS, *FAMILIES)]
 
 
-def flow_names(ctx: Any, incomplete: str) -> list[str]:
-    """Flows that can be switched on and off."""
-    return list(FLOW_NAMES)
+def switched_flows(ctx: Any, incomplete: str) -> list[str]:
+    """Flows that have a schedule or a trigger, to be switched on and off."""
+    return [name for name in FLOW_NAMES if name.startswith("train-") or name in ("evaluate", "rebuild", "verify")]
 
 
 def _named(ctx: Any, *names: str) -> str | None:

@@ -17,13 +17,13 @@ def deploy(
     on: Annotated[
         list[str] | None,
         typer.Option(
-            autocompletion=completion.flow_names,
+            autocompletion=completion.switched_flows,
             help="A flow whose schedules and triggers are switched on; may be repeated.",
         ),
     ] = None,
     off: Annotated[
         list[str] | None,
-        typer.Option(autocompletion=completion.flow_names, help="The same, switched off. Others stay as they are."),
+        typer.Option(autocompletion=completion.switched_flows, help="The same, switched off. Others stay as they are."),
     ] = None,
     pool: Annotated[
         str | None, typer.Option(help="A work pool for everything. Default: those of prefect.yaml.")

@@ -17,11 +17,11 @@ def complain(sentence: str, code: int) -> int:
 
 def exit_code_of(error: Exception) -> int:
     """One line for what a user can mend; a traceback for what only we can."""
-    from flows.errors import TooManyBad, WrongConfig
+    from flows.errors import TooManyBad, WrongUse
     from storage.publish import AlreadyBuilding
     from storage.store import DamagedObject
 
-    if isinstance(error, WrongConfig):
+    if isinstance(error, WrongUse):
         return complain(str(error), WRONG_USE)
     if isinstance(error, TooManyBad):
         return complain(str(error), TOO_MANY_BAD)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from flows import FLOW_NAMES
 from flows.command_line import app
 from flows.commands import completion
 from flows.commands.training import PROTOCOL_NAMES
+from flows.deploy import full_name, infra_folder
+from flows.plain_yaml import read_document
 from tests.command_runs import START
 
 
@@ -83,7 +84,9 @@ def test_names_that_are_known_before_their_modules_are_loaded_are_theirs():
 
     assert set(completion.AUGMENTATION_NAMES) == set(PRESETS)
     assert tuple(PROTOCOLS) == PROTOCOL_NAMES
-    assert completion.flow_names(None, "") == list(FLOW_NAMES)
+    deployments = read_document(infra_folder() / "prefect.yaml")["deployments"]
+    switched = [each for each in deployments if each.get("schedules") or each.get("triggers")]
+    assert completion.switched_flows(None, "") == [full_name(each).partition("/")[0] for each in switched]
 
 
 def test_bash_completes_a_line_with_the_script_that_the_program_gives_it(place):

@@ -7,7 +7,7 @@ import yaml
 
 from flows import FLOW_NAMES
 from flows.deploy import Switches, deploy, full_name, infra_folder, settled
-from flows.errors import NoServer
+from flows.errors import NoServer, WrongUse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,13 +61,13 @@ def test_another_pool_takes_the_place_of_all_and_keeps_what_else_is_said_of_them
 @pytest.mark.parametrize(
     ("on", "off", "sentence"),
     [
-        (["rebiuld"], [], r"rebiuld is not deployed; what can be switched on and off: rebuild, train-x"),
+        (["rebiuld"], [], r"rebiuld is not deployed \(did you mean 'rebuild'\?\); what can .*: rebuild, train-x"),
         ([], ["build-x"], r"build-x has neither schedule nor trigger"),
         (["rebuild"], ["rebuild"], r"rebuild is to be switched on and off at once"),
     ],
 )
 def test_a_switch_that_switches_nothing_is_refused(on, off, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(WrongUse, match=sentence):
         settled(FILE, {}, on=on, off=off)
 
 
@@ -101,3 +101,5 @@ def test_a_folder_without_the_file_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("flows.deploy.__file__", str(tmp_path / "lib/flows/deploy.py"))
     with pytest.raises(ValueError, match=r"there is no prefect\.yaml in .*--infra"):
         infra_folder()
+    with pytest.raises(ValueError, match=r"there is no prefect\.yaml in /\S+/elsewhere: "):
+        infra_folder(tmp_path / "elsewhere")
