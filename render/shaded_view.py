@@ -1,8 +1,9 @@
 """A shaded picture of a mesh from any side, by pyrender on EGL. For people only: labels come from our own z-buffer.
 
-pyrender 0.1.45 was written for NumPy 1 and for PyOpenGL 3.1.0: `np.infty` is put back before it is imported, and EGL is
-chosen where nothing else was, because the default asks for a display. Needs the `render` extra and the system's EGL
-library (Debian: libegl1 and libgl1-mesa-dri).
+pyrender 0.1.45 was written for NumPy 1 and for PyOpenGL 3.1.0, and that for Pythons before 3.12: `np.infty` is put back before
+it is imported, the type of `ctypes.byref` is told to PyOpenGL under its new name, and EGL is chosen where nothing else was,
+because the default asks for a display. Needs the `render` extra and the system's EGL library (Debian: libegl1 and
+libgl1-mesa-dri).
 """
 
 import os
@@ -70,6 +71,10 @@ _ADVICE = (
 )
 
 
+_PARAMETER = "_ctypes.CArgObject"
+"""What `ctypes.byref` gives, since Python 3.12; textures and shadows are made with it."""
+
+
 def load_pyrender() -> ModuleType:
     """pyrender, ready to draw without a display. Raises NoRenderer with what to install."""
     os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
@@ -78,6 +83,10 @@ def load_pyrender() -> ModuleType:
         setattr(np, "infty", np.inf)  # noqa: B010 (an assignment looks like a use of what NumPy 2 took away)
     try:
         import pyrender
+        from OpenGL.plugins import FormatHandler
     except (ImportError, OSError, AttributeError) as error:
         raise NoRenderer(f"{type(error).__name__}: {error}. {_ADVICE}") from error
+    known = FormatHandler.by_name("ctypesparameter").check
+    if _PARAMETER not in known:
+        known.append(_PARAMETER)
     return pyrender
