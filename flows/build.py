@@ -38,7 +38,6 @@ from storage.manifest import (
     Receipt,
     SourceInfo,
     canonical_json,
-    digest_of,
     read_manifest,
     table_digests,
 )
@@ -152,12 +151,13 @@ def planned_build(
     model: str | Sequence[str],
     out: str | os.PathLike[str],
     files: Mapping[str, str | os.PathLike[str]] | None = None,
+    on_listed: Callable[[int], None] = lambda n_pictures: None,
 ) -> Planned:
     """List and hash the source, and decide all that decides the bytes; of `out` only the model and the sample are made.
 
     Without `source` the recipe's own sample is used, and drawn first where it is missing. `files` are what a recipe
-    takes beside source and model, by name. Raises ValueError or OSError for a source, model or file that cannot be
-    used.
+    takes beside source and model, by name. `on_listed` hears how many pictures there are, while there is still much to
+    plan. Raises ValueError or OSError for a source, model or file that cannot be used.
     """
     root = place_of(out)
     local = local_folder(root)
@@ -170,9 +170,10 @@ def planned_build(
             "the next time; choose an --out outside of it"
         )
     listing = maker.listed(source_folder)
+    on_listed(len(listing.pictures))
     morphable, location = model_at_hand(model, root)
     listing.check_model(morphable)
-    listed = [picture.listed() for picture in listing.pictures]
+    listed = canonical_json([picture.listed() for picture in listing.pictures])
     given = {key: Path(path).absolute() for key, path in (files or {}).items()}
     recipe = maker.planned(config, morphable, listing.pictures, given)
     tables = recipe.tables()
@@ -181,14 +182,14 @@ def planned_build(
         config=config.model_dump(mode="json"),
         recipe_version=recipe.version,
         model=recipe.model_info(morphable),
-        sources=(_source_info(listing, listed),),
+        sources=(_source_info(listing, hashlib.sha256(listed).hexdigest()),),
         sample_schema=recipe.schema(source_id_bytes=max(len(p.source_id.encode()) for p in listing.pictures)),
         tables=table_digests(tables),
         shard_size=max(1, config.shard_size // recipe.copies) * recipe.copies,  # copies of a picture share a shard
         n_slots=len(listing.pictures) * recipe.copies,
     )
     job = Job(root / config.name / plan.version, source_folder, location, plan, recipe=name)
-    return Planned(job, tables, canonical_json({"config": plan.config, "pictures": listed}))
+    return Planned(job, tables, _before_list(plan, "pictures") + listed + b"}")
 
 
 @contextmanager
@@ -199,13 +200,14 @@ def opened_build(
     model: str | Sequence[str],
     out: str | os.PathLike[str],
     files: Mapping[str, str | os.PathLike[str]] | None = None,
+    on_listed: Callable[[int], None] = lambda n_pictures: None,
 ) -> Iterator[Build]:
     """Plan a build as :func:`planned_build` does, and hold the builders' lock of the data set while the block runs.
 
     Raises AlreadyBuilding when someone else builds the same data set. An object store has no lock: there the first
     manifest wins.
     """
-    planned = planned_build(config, source=source, model=model, out=out, files=files)
+    planned = planned_build(config, source=source, model=model, out=out, files=files, on_listed=on_listed)
     job, plan = planned.job, planned.job.plan
     with builders_lock(job.folder.parent) as dataset:
         version = job.version
@@ -243,7 +245,7 @@ def model_archive_path(model: DenseModel, out: Path) -> Path:
     return out / MODELS_FOLDER / f"{model.fingerprint}{MODEL_SUFFIX}"
 
 
-def _source_info(listing: PlannedSource, pictures: Sequence[Sequence[str]]) -> SourceInfo:
+def _source_info(listing: PlannedSource, fingerprint: str) -> SourceInfo:
     fits = folder_record(listing.root)
     details = drawn_record(listing.root)
     licence = DRAWN_LICENCE if details else "the source's own terms apply"
@@ -253,7 +255,7 @@ def _source_info(listing: PlannedSource, pictures: Sequence[Sequence[str]]) -> S
     return SourceInfo(
         kind=listing.kind.lower(),
         n_files=listing.n_files,
-        fingerprint=digest_of(pictures),
+        fingerprint=fingerprint,
         licence=licence,
         details=details,
     )
@@ -318,7 +320,8 @@ def _read(job: Job, pictures: Sequence[PlannedPicture], recipe: Recipe[Any, Any,
 
 def read_planned(root: Path, name: str, sha256: str) -> bytes:
     """A source's file, held to the digest that it was planned with. Raises SourceChanged."""
-    content = (root / name).read_bytes()
+    with open(os.path.join(root, name), "rb", buffering=0) as file:
+        content = file.read()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise SourceChanged(f"{name} has changed since this build was planned: start the build again, it plans anew")
     return content
@@ -390,15 +393,17 @@ def planned_list(version: Store, plan: DatasetPlan, name: str) -> tuple[bytes, l
     Whoever works by the list reads it here: no receipt answers for it, and a changed letter would be another sample.
     Raises DamagedObject when it is not the plan's, and MissingObject.
     """
-    data = version.get(PICTURES_KEY)
-    try:
-        rows = json.loads(data)[name]
-        is_the_plans = digest_of(rows) == plan.sources[0].fingerprint
-    except (ValueError, KeyError, TypeError, RecursionError):
-        is_the_plans = False
-    if not is_the_plans or data != canonical_json({"config": plan.config, name: rows}):
+    data, before = version.get(PICTURES_KEY), _before_list(plan, name)
+    listed = data[len(before) : -1]
+    is_the_plans = hashlib.sha256(listed).hexdigest() == plan.sources[0].fingerprint
+    if not is_the_plans or data != before + listed + b"}":
         raise DamagedObject(PICTURES_KEY, "is not the list that the build was planned with")
-    return data, rows
+    return data, json.loads(listed)
+
+
+def _before_list(plan: DatasetPlan, name: str) -> bytes:
+    """What :data:`PICTURES_KEY` holds before its list; the whole is canonical JSON, and so is the list alone."""
+    return b'{"config":' + canonical_json(plan.config) + f',"{name}":'.encode()
 
 
 def shown_objects(job: Job, dataset: ShardedDataset) -> dict[str, bytes]:

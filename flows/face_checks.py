@@ -31,8 +31,9 @@ def check_coefficients(coefficients: Coefficients, model: MorphableModel) -> Non
 
 def check_inside(projected: Float[np.ndarray, "68 3"], size_hw: Sequence[int]) -> None:
     """Raise BadSample for a projected face that lies outside the picture."""
-    low, high = projected[:, :2].min(axis=0), projected[:, :2].max(axis=0)
-    if not (np.isfinite(projected).all() and (low < (size_hw[1], size_hw[0])).all() and (high > 0).all()):
+    low, high = projected[:, :2].min(axis=0).tolist(), projected[:, :2].max(axis=0).tolist()
+    is_inside = low[0] < size_hw[1] and low[1] < size_hw[0] and min(high) > 0
+    if not (is_inside and np.isfinite(projected).all()):
         raise BadSample(
             "landmarks.outside",
             f"the projected face spans x {low[0]:.0f}…{high[0]:.0f}, y {low[1]:.0f}…{high[1]:.0f} px, "

@@ -16,27 +16,27 @@ class FaceProducts:
 
     def __init__(self, model: MorphableModel, coefficients: Sequence[Coefficients]) -> None:
         self._model = model
-        self._place: dict[bytes, int] = {}
-        self._distinct: list[Coefficients] = []
+        places: dict[bytes, int] = {}
+        self.distinct: list[Coefficients] = []
+        """Every face once."""
+        self.numbers: list[int] = []
+        """For each of `coefficients`: which of the distinct faces it is."""
         for one in coefficients:
-            if _key(one) not in self._place:
-                self._place[_key(one)] = len(self._distinct)
-                self._distinct.append(one)
+            number = places.setdefault(one.identity.tobytes() + one.expression.tobytes(), len(self.distinct))
+            if number == len(self.distinct):
+                self.distinct.append(one)
+            self.numbers.append(number)
         self._products: dict[int, Float32[np.ndarray, "n v 3"]] = {}
 
-    def vertices(self, coefficients: Coefficients) -> Float32[np.ndarray, "v 3"]:
-        """Of one of the faces that it was made for."""
-        product, row = divmod(self._place[_key(coefficients)], FACES_PER_PRODUCT)
+    def vertices(self, number: int) -> Float32[np.ndarray, "v 3"]:
+        """Of one of the distinct faces."""
+        product, row = divmod(number, FACES_PER_PRODUCT)
         if product not in self._products:
             if len(self._products) > 1:
                 del self._products[min(self._products)]
-            faces = self._distinct[product * FACES_PER_PRODUCT : (product + 1) * FACES_PER_PRODUCT]
+            faces = self.distinct[product * FACES_PER_PRODUCT : (product + 1) * FACES_PER_PRODUCT]
             faces = faces * 2 if len(faces) == 1 else faces  # BLAS rounds a single row otherwise than one of several
             batch = Coefficients(np.stack([f.identity for f in faces]), np.stack([f.expression for f in faces]))
             self._products[product] = self._model.vertices(batch)
         vertices: Float32[np.ndarray, "v 3"] = self._products[product][row]
         return vertices
-
-
-def _key(coefficients: Coefficients) -> bytes:
-    return coefficients.identity.tobytes() + coefficients.expression.tobytes()

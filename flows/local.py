@@ -41,8 +41,12 @@ def build_here(
     build, the shards that were finished are kept, and the next call goes on.
     """
 
+    def start_ahead(n_pictures: int) -> None:
+        if scheduler is None and (workers or usable_cores()) > 1 and n_pictures > config.shard_size:
+            start_forkserver(build_shard)
+
     def attempt() -> Published:
-        with opened_build(config, source=source, model=model, out=out, files=files) as build:
+        with opened_build(config, source=source, model=model, out=out, files=files, on_listed=start_ahead) as build:
             make_shards(
                 build,
                 build_shard,
@@ -104,10 +108,9 @@ def in_workers(work: Callable[..., T], calls: Sequence[tuple], workers: int) -> 
     if workers == 1 or len(calls) <= 1:
         yield from (work(*call) for call in calls)
         return
+    start_forkserver(work)
     # Not fork: the builders' lock and BLAS threads would come along.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_modules_of(work))  # imported once, not once for each worker
-    _start_forkserver()
     pool = ProcessPoolExecutor(min(workers, len(calls)), mp_context=context, initializer=end_with_parent)
     try:
         futures = [pool.submit(work, *call) for call in calls]
@@ -128,11 +131,13 @@ def _modules_of(work: Callable[..., object]) -> list[str]:
     return [work.__module__, *(name for name in recipes if name in sys.modules)]
 
 
-def _start_forkserver() -> None:
-    """Start the process that workers are forked from, with this installation's modules.
+def start_forkserver(work: Callable[..., object]) -> None:
+    """Begin to start the process that workers are forked from, unless it runs; it imports what `work` needs meanwhile.
 
-    It would look in the current folder first, where another checkout may lie, or somebody's own `geometry` or `train`.
+    It gets this installation's modules: it would look in the current folder first, where another checkout may lie, or
+    somebody's own `geometry` or `train`.
     """
+    forkserver.set_forkserver_preload(_modules_of(work))  # imported once, not once for each worker
     name = "PYTHONSAFEPATH"
     before = os.environ.get(name)
     os.environ[name] = "1"

@@ -20,24 +20,23 @@ from flows.atlases import choose_atlas
 from flows.augmented_copies import AugmentedCopies
 from flows.config import RECIPE_VERSION, PosmapConfig
 from flows.face_checks import check_coefficients, check_inside, landmark_residual
-from flows.face_products import FaceProducts
+from flows.placed_faces import PlacedFace, placed_faces
 from flows.posmap_sample import Picture, PosmapSample
 from flows.posmap_statistics import Collector, merged
 from flows.recipe import PlannedPicture, ReadFile, Recipe, Table
 from flows.targets import POSITION_MAPS
 from flows.targets.family import Ground, Layout, TargetFamily, family_named, family_tables, with_families
 from flows.targets.scene import Scene, SceneFace, field_template, template_of_tables, template_tables
-from geometry.camera import apply_affine
+from geometry.camera import apply_affine, compose_affine
 from geometry.landmarks import MIRROR
 from geometry.morphable_model import LinearRows, MorphableModel
-from geometry.rotation import euler_from_rotation, yaw_from_rotation
 from geometry.uv import UVAtlas
 from render.atlas_raster import AtlasRaster, TexelSampler
 from render.correspondence import FieldTemplate
 from render.crop import crop_from_landmarks, crop_from_landmarks_face3d, sample_seed, warp_image
 from render.landmark_texels import landmark_sampler
 from render.masks import face_mask, landmark_texels, weight_mask
-from render.position_map import crop_from_model, with_depth_offset
+from render.position_map import with_depth_offset
 from render.zbuffer import RasterBuffers, rasterize
 from storage.annotations import IMAGE_HEIGHT, annotations_from_variables
 from storage.augmentation_targets import augmentation_targets
@@ -256,24 +255,24 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
 
     def _crops(self, pictures: Iterable[Picture | BadSample]) -> Iterator[list[PosmapSample] | BadSample]:
         checked = [p if isinstance(p, BadSample) else checked_face(p, self.model) for p in pictures]
-        faces = FaceProducts(self.model, [p.annotation.coefficients for p in checked if not isinstance(p, BadSample)])
+        annotations = [p.annotation for p in checked if not isinstance(p, BadSample)]
+        faces = placed_faces(annotations, self.model, self.landmark_rows, self._readback)
         for picture in checked:
             if isinstance(picture, BadSample):
                 yield picture
                 continue
-            vertices = faces.vertices(picture.annotation.coefficients)
+            face = next(faces)
             try:
                 image = decode_image(picture.image_bytes, expected_hw=self.picture_hw)
-                yield [self._sample(picture, image, vertices, copy_index) for copy_index in range(self.config.copies)]
+                yield [self._sample(picture, image, face, copy_index) for copy_index in range(self.config.copies)]
             except BadSample as bad:
                 yield bad
 
     def _sample(
-        self, picture: Picture, image: UInt8[np.ndarray, "h w 3"], vertices: Float32[np.ndarray, "v 3"], copy_index: int
+        self, picture: Picture, image: UInt8[np.ndarray, "h w 3"], face: PlacedFace, copy_index: int
     ) -> PosmapSample:
         config, annotation = self.config, picture.annotation
-        landmarks = self.landmark_rows.positions(annotation.coefficients)
-        in_image = annotation.camera.project(landmarks)
+        vertices, in_image = face.vertices, face.landmarks_in_image
         check_inside(in_image, image.shape[:2])
         residual = landmark_residual(annotation.landmarks_px, in_image, tolerance=config.landmark_tolerance)
 
@@ -288,17 +287,18 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
         if self.augmented is not None:
             draw = self.augmented.draw(picture.source_id, copy_index)
             way = self.augmented.way(draw) @ crop
-        affine, offset = with_depth_offset(crop_from_model(annotation.camera, way), vertices)
-        in_crop = apply_affine(affine, landmarks)
-        if way.is_mirrored:  # every point gets its new name, every texel the surface of the other side
+        affine, offset = with_depth_offset(compose_affine(way.affine3d, face.image_from_model), vertices)
+        in_crop, read_landmarks, mirrored = apply_affine(affine, face.landmarks), face.read_landmarks, way.is_mirrored
+        if mirrored:  # every point gets its new name, every texel the surface of the other side
             in_crop, vertices = in_crop[MIRROR], vertices[self.model.mirror]
+            read_landmarks = (self._readback @ vertices).astype(np.float64)
 
         position_map = None
         if config.maps != "parametric" and POSITION_MAPS in config.targets:
             position_map = self.raster.apply(vertices, affine)
             read = self.sampler.read(position_map)
         else:
-            read = apply_affine(affine, (self._readback @ vertices).astype(np.float64))
+            read = apply_affine(affine, read_landmarks)
         others: dict[str, object] = {}
         if self.augmented is None or draw is None:
             cropped = warp_image(image, crop, size_px=config.crop.size_px)
@@ -308,8 +308,6 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
                 xyz = self.raster.apply(vertices, affine)
             cropped, occluded = self.augmented.picture(image, crop, draw, copy_index=copy_index, xyz=xyz)
             others = self.augmented.stored(draw, occluded)
-        camera = annotation.camera
-        pitch, yaw, roll = (float(angle) for angle in euler_from_rotation(camera.rotation))
         return PosmapSample(
             source_id=picture.source_id,
             copy_index=copy_index,
@@ -319,14 +317,14 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
             position_map=position_map,
             landmarks_px=in_crop.astype(np.float32),
             coefficients=annotation.coefficients,
-            pose=np.array([pitch, yaw, roll, *camera.translation_px, camera.scale]),
+            pose=face.pose,
             crop_from_image=way.matrix,
             crop_from_model=affine,
             z_offset_px=offset,
             landmark_residual_px=residual,
             readback_error_px=np.linalg.norm(read - in_crop, axis=-1),
-            yaw=float(yaw_from_rotation(camera.rotation)) * (-1 if way.is_mirrored else 1),
-            mirrored=way.is_mirrored,
+            yaw=-face.yaw if mirrored else face.yaw,
+            mirrored=mirrored,
             others=others,
             vertices_px=apply_affine(affine, vertices) if self.families else None,
         )

@@ -110,13 +110,11 @@ class PlannedSource:
             if item.folder not in prefixes:
                 relative = item.folder.relative_to(listing.root).as_posix()
                 prefixes[item.folder] = "" if relative == "." else f"{relative}/"
-            paths = item.paths
-            names = (prefixes[item.folder] + path.name for path in paths)
-            sizes = (path.stat().st_size for path in paths)
-            files = tuple(PlannedFile(*file) for file in zip(names, found.sha256, sizes, strict=True))
+            names = (prefixes[item.folder] + name for name in item.names)
+            files = tuple(PlannedFile(*file) for file in zip(names, found.sha256, found.n_bytes, strict=True))
             pictures.append(PlannedPicture(item.source_id, files))
         pictures += [PlannedPicture(r.source_id, code=r.code, reason=r.reason) for r in listing.rejected]
-        n_files = sum(len(item.paths) for item in listing.items)
+        n_files = sum(len(item.names) for item in listing.items)
         return cls(listing.root, listing.kind, n_files, tuple(pictures), listing.sidecar_folders)
 
     @classmethod

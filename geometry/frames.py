@@ -63,7 +63,8 @@ class Similarity2D:
     @property
     def is_mirrored(self) -> bool:
         """Whether left and right change sides."""
-        return bool(np.linalg.det(self.matrix[:2, :2]) < 0)
+        (a, b), (c, d) = self.matrix[:2, :2].tolist()
+        return bool(a * d < b * c)
 
     @property
     def inverse(self) -> "Similarity2D":

@@ -49,13 +49,14 @@ def signed_volume(vertices: Float[np.ndarray, "v 3"], triangles: Int[np.ndarray,
 
 def vertex_normals(vertices: Float[np.ndarray, "v 3"], triangles: Int[np.ndarray, "t 3"]) -> Float[np.ndarray, "v 3"]:
     """Area-weighted outward unit normals in a right-handed frame; (0, 0, 0) at vertices that no triangle uses."""
-    from geometry.mesh_kernel import add_triangle_normals  # here, because most questions need no compiler
+    from geometry.mesh_kernel import add_triangle_normals, unit_vectors  # here, because most questions need no compiler
 
     check_triangles(triangles, len(vertices))
     normals = np.zeros((len(vertices), 3))
     add_triangle_normals(np.ascontiguousarray(vertices), np.ascontiguousarray(triangles), normals)
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return (normals / np.where(length > 0, length, 1.0)).astype(vertices.dtype)
+    units = np.empty(normals.shape, dtype=vertices.dtype)
+    unit_vectors(normals, units)
+    return units
 
 
 def undirected_edges(triangles: Int[np.ndarray, "t 3"]) -> tuple[Int[np.ndarray, "e 2"], Int[np.ndarray, " e"]]:

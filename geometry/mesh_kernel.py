@@ -1,4 +1,4 @@
-"""The compiled loop of :func:`geometry.mesh.vertex_normals`."""
+"""The compiled loops of :func:`geometry.mesh.vertex_normals`."""
 
 import typing
 
@@ -22,3 +22,15 @@ def add_triangle_normals(vertices, triangles, sums):
             sums[corner, 0] += x
             sums[corner, 1] += y
             sums[corner, 2] += z
+
+
+@njit(cache=True, nogil=True)
+@typing.no_type_check
+def unit_vectors(sums, units):
+    """Fill `units` (v 3) with the float64 `sums` at length one; 0 stays 0."""
+    for v in range(sums.shape[0]):
+        x, y, z = sums[v, 0], sums[v, 1], sums[v, 2]
+        length = np.sqrt(x * x + y * y + z * z)
+        if length <= 0.0:
+            length = 1.0
+        units[v, 0], units[v, 1], units[v, 2] = x / length, y / length, z / length

@@ -158,8 +158,6 @@ def _prepare_coverage(constants: Constants) -> Decode:
 
 
 def _prepare_cropped_photograph(constants: Constants) -> Decode:
-    import cv2
-
     from geometry.frames import Similarity2D
     from render.crop import warp_image
     from storage.images import decode_image_again
@@ -170,7 +168,7 @@ def _prepare_cropped_photograph(constants: Constants) -> Decode:
         pictures = np.empty((n_samples, 3, size_px, size_px), dtype=np.uint8)
         for picture, content, matrix in zip(pictures, stored["photograph"], stored["crop_from_image"], strict=True):
             crop = warp_image(decode_image_again(content), Similarity2D(matrix), size_px=size_px)
-            cv2.split(crop, list(picture))
+            picture[...] = np.moveaxis(crop, -1, 0)
         return np.moveaxis(pictures, 1, -1)
 
     return decode

@@ -331,7 +331,7 @@ def refuse_absolute_paths(content: Any, where: str) -> None:
 
 def _as_json(content: Any) -> Any:
     if isinstance(content, list | tuple):
-        return [_as_json(value) for value in content]
+        return [value if type(value) is str else _as_json(value) for value in content]
     if isinstance(content, dict):
         return {key: _as_json(value) for key, value in content.items()}
     return content

@@ -334,6 +334,7 @@ class _RangeReader(ObjectReader):
     """One request a read, as without the condition: the server compares the ETag of the object that was opened."""
 
     attempts = ATTEMPTS
+    piece_bytes = 8 << 20  # a request each
 
     def __init__(self, store: ObjectStore, key: str) -> None:
         self._store, self._key = store, key

@@ -40,7 +40,7 @@ from storage.zarr_format import ChunkFormat, DamagedBytes, chunk_format_of, grou
 LATEST_KEY = "latest"
 REMOVAL_KEY = "removal"
 """In a version of an object store: it is being removed, and is not to be built until that has ended."""
-_PIECE, _WHOLE = 8 << 20, 1 << 20
+_WHOLE = 1 << 20
 _SWAPS = 8
 _THREADS = 4
 
@@ -312,8 +312,8 @@ def describe_object(store: Store, key: str, *, about_bytes: int | None = None) -
 
 def _hashed(reader: ObjectReader, key: str) -> ObjectInfo:
     digest = hashlib.sha256()
-    for start in range(0, reader.size, _PIECE):
-        digest.update(reader.read(start, min(start + _PIECE, reader.size)))
+    for start in range(0, reader.size, reader.piece_bytes):
+        digest.update(reader.read(start, min(start + reader.piece_bytes, reader.size)))
     return ObjectInfo(key=key, bytes=reader.size, sha256=digest.hexdigest())
 
 

@@ -122,7 +122,7 @@ class Target(BaseModel, frozen=True, extra="forbid"):
             )
         self._check_values(array)
         if self.channels_first:
-            array = np.ascontiguousarray(np.moveaxis(array, -1, 0))
+            array = np.ascontiguousarray(array.transpose(2, 0, 1))
         try:
             return self.code.encode(array)
         except BadSample as bad:

@@ -20,7 +20,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from geometry.morphable_model import MorphableModel
@@ -72,7 +72,12 @@ class SourceItem:
     @property
     def paths(self) -> tuple[Path, ...]:
         """All of its files, the picture first, its annotation second."""
-        return tuple(self.folder / name for name in (self.image_name, self.annotation_name, *self.other_names))
+        return tuple(self.folder / name for name in self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of :attr:`paths`."""
+        return (self.image_name, self.annotation_name, *self.other_names)
 
     @property
     def image_path(self) -> Path:
@@ -86,15 +91,18 @@ class SourceItem:
 
     def read_image(self) -> bytes:
         """The picture's bytes. Raises BadSample when it is no regular file or too large, OSError when unreadable."""
-        return read_regular_file(self.image_path, limit_bytes=MAX_IMAGE_FILE_BYTES)
+        return self._read(self.image_name, MAX_IMAGE_FILE_BYTES)
 
     def read_annotation(self) -> bytes:
         """The annotation's bytes, likewise."""
-        return read_regular_file(self.annotation_path, limit_bytes=MAX_FILE_BYTES)
+        return self._read(self.annotation_name, MAX_FILE_BYTES)
 
     def read_others(self) -> list[bytes]:
         """The other files' bytes, likewise."""
-        return [read_regular_file(self.folder / name, limit_bytes=MAX_FILE_BYTES) for name in self.other_names]
+        return [self._read(name, MAX_FILE_BYTES) for name in self.other_names]
+
+    def _read(self, name: str, limit_bytes: int) -> bytes:
+        return read_regular_file(os.path.join(self.folder, name), limit_bytes=limit_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +133,8 @@ class SourceFingerprint:
     image_sha256: str
     annotation_sha256: str
     other_sha256: tuple[str, ...] = ()
+    n_bytes: tuple[int, ...] = field(default=(), compare=False)
+    """The files' lengths."""
 
     @property
     def sha256(self) -> tuple[str, ...]:
@@ -176,7 +186,8 @@ def _fingerprint_chunk(items: Sequence[SourceItem]) -> list[SourceFingerprint | 
         try:
             contents = (item.read_image(), item.read_annotation(), *item.read_others())
             image, annotation, *others = (hashlib.sha256(content).hexdigest() for content in contents)
-            fingerprints.append(SourceFingerprint(image, annotation, tuple(others)))
+            n_bytes = tuple(map(len, contents))
+            fingerprints.append(SourceFingerprint(image, annotation, tuple(others), n_bytes))
         except BadSample as bad:
             fingerprints.append(bad)
     return fingerprints

@@ -146,6 +146,8 @@ class ObjectReader(abc.ABC):
     size: int
     attempts: int = 1
     """How often bytes that fail their checksum are worth reading: a disk gives the same again, a network may not."""
+    piece_bytes: int = 1 << 20
+    """Who reads all of it reads so much at once: what stays in the processor's cache, and over a network more."""
 
     @abc.abstractmethod
     def read(self, start: int, stop: int) -> Bytes:

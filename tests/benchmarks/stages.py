@@ -13,9 +13,9 @@ import tempfile
 from flows import build, presets
 
 STAGES = {  # function: (file, what it is)
-    "decode_image": ("images.py", "JPEG decoding"),
+    "decode_image": ("images.py", "JPEG decoding, and the look for lost content"),
     "warp_image": ("crop.py", "warp to the crop"),
-    "vertices": ("posmaps.py", "vertices (one product a family)"),
+    "placed_faces": ("placed_faces.py", "vertices, landmarks, poses (together)"),
     "apply": ("atlas_raster.py", "atlas to position map"),
     "read": ("atlas_raster.py", "landmarks read back"),
     "with_depth_offset": ("position_map.py", "depth offset"),

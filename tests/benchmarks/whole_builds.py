@@ -1,10 +1,12 @@
 """What a build of 300W-LP's size takes, planned from measured rates: whole builds of several sizes beside bare decoding.
 
-    python tests/benchmarks/whole_builds.py [--sizes 500 2000 8000] [--maps parametric] [--workers 1] [--source FOLDER]
+    python -m tests.benchmarks.whole_builds [--sizes 500 2000 8000] [--maps parametric] [--workers 1 2] [--source FOLDER]
 
 Each build is a process from start to end, files to published data set; beside it every file is read, decoded and warped
 in a process of its own, with nothing kept. Processor time of a size is fixed cost + samples × rate: both come from a
 straight line through the sizes. Peak memory is that of the build's own process (VmHWM), which flat memory leaves alike.
+With several numbers of workers a size is built with each in turn, and the first is held against the others by the clock:
+processor time is that of this process's own children, which workers are not.
 """
 
 import argparse
@@ -48,14 +50,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[500, 2000, 8000])
     parser.add_argument("--maps", default="parametric")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1])
     parser.add_argument("--source", type=Path, help="a folder of as many pictures; by default they are drawn")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = given.source or main_job.many_pictures(Path(folder), max(given.sizes))
-        rows = [measured(source, n, given.maps, given.workers) for n in given.sizes]
-    report(rows, given)
+        rows = [measured(source, n, given.maps, workers) for n in given.sizes for workers in given.workers]
+    report([row for row in rows if row["workers"] == 1], given.maps)
+    for first, other in ((first, other) for first in rows for other in rows if first["n"] == other["n"]):
+        if first["workers"] == given.workers[0] != other["workers"]:
+            faster = first["wall"] / other["wall"]
+            print(
+                f"{first['n']} samples: {other['workers']} workers build {faster:.2f} times as fast as {first['workers']}"
+            )
     if given.json:
         given.json.write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -68,10 +76,13 @@ def measured(everything: Path, n: int, maps: str, workers: int) -> dict[str, flo
         line = main_job.ours(work, source, maps, "--workers", str(workers))
         cpu, wall, said = timed([sys.executable, "-c", WATCHED, *line[3:]])
         bare_cpu, bare_wall, _ = timed([sys.executable, "-c", BARE, str(source)])
-    row = {"n": n, "cpu": cpu, "wall": wall, "bare_cpu": bare_cpu, "bare_wall": bare_wall, "peak_mb": int(said) / 1e3}
+    row = {"n": n, "workers": workers, "cpu": cpu, "wall": wall, "bare_cpu": bare_cpu, "bare_wall": bare_wall}
+    row["peak_mb"] = int(said) / 1e3
+    took = f"{cpu:.1f} s of processor time, {wall:.1f} by the clock" if workers == 1 else f"{wall:.1f} s by the clock"
+    ratio = f": {cpu / bare_cpu:.2f} ×" if workers == 1 else ""
     print(
-        f"{n:6d} samples: {cpu:.1f} s of processor time ({wall:.1f} by the clock), bare decoding and warp {bare_cpu:.1f} "
-        f"({bare_wall:.1f}): {cpu / bare_cpu:.2f} ×; at most {row['peak_mb']:.0f} MB",
+        f"{n:6d} samples, {workers} worker(s): {took}; bare decoding and warp {bare_cpu:.1f} ({bare_wall:.1f}){ratio}; "
+        f"at most {row['peak_mb']:.0f} MB",
         flush=True,
     )
     return row
@@ -91,7 +102,7 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def report(rows: list[dict[str, float]], given: argparse.Namespace) -> None:
+def report(rows: list[dict[str, float]], maps: str) -> None:
     """The straight lines through the sizes, and what they give for 300W-LP."""
     if len(rows) < 2:
         return
@@ -104,7 +115,7 @@ def report(rows: list[dict[str, float]], given: argparse.Namespace) -> None:
     for n in SIZES_300WLP:
         cpu, wall = fixed + rate * n, wall_fixed + wall_rate * n
         print(
-            f"{n:,} samples, {given.maps}, {given.workers} worker(s): {cpu / 60:.1f} min of processor time, "
+            f"{n:,} samples, {maps}, one worker: {cpu / 60:.1f} min of processor time, "
             f"{wall / 60:.1f} min by the clock; {cpu / (bare_rate * n):.2f} × bare decoding and warp"
         )
 
