@@ -112,10 +112,22 @@ class PreActivationBottleneck(nn.Module):
 
 
 class PreActivationResNet(nn.Module):
-    """ResNet with pre-activation that ends in one linear layer: (n c h w) to (n out)."""
+    """ResNet with pre-activation that ends in one linear layer: (n c h w) to (n out).
 
-    def __init__(self, blocks: Sequence[int], *, in_channels: int, out_features: int, width: int = 64) -> None:
+    The linear layer sees the mean of each channel; with `end_side` the last maps, so many pixels a side, as they are.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        *,
+        in_channels: int,
+        out_features: int,
+        width: int = 64,
+        end_side: int | None = None,
+    ) -> None:
         super().__init__()
+        self.takes_means = end_side is None
         self.conv1 = nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
@@ -128,12 +140,13 @@ class PreActivationResNet(nn.Module):
                 channels = width * 2**stage * EXPANSION
         self.layers = nn.Sequential(*layers)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.fc = nn.Linear(channels, out_features)
+        self.fc = nn.Linear(channels * (1 if end_side is None else end_side**2), out_features)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """One number for each output."""
         x = self.maxpool(torch.relu(self.bn1(self.conv1(images))))
-        return self.fc(torch.relu(self.bn2(self.layers(x))).mean(dim=(2, 3)))
+        x = torch.relu(self.bn2(self.layers(x)))
+        return self.fc(x.mean(dim=(2, 3)) if self.takes_means else x.flatten(1))
 
 
 def bilinear_deconvolution(channels: int, *, factor: Literal[2, 4, 8, 16]) -> nn.ConvTranspose2d:

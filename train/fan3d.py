@@ -1,5 +1,6 @@
 """The 3DFAW winner: part detection, heatmap regression, then depth (Bulat and Tzimiropoulos 2016)."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,12 @@ class Fan3dConfig(SystemConfig, frozen=True, extra="forbid"):
     hourglass_depth: int = Field(4, ge=1, description="Halvings of the hourglass.")
     sigma_px: float = Field(FAN3D_SIGMA_PX, gt=0, description="Of the heatmaps, for pictures of 384 px.")
     depth_heatmaps: bool = Field(True, description="Whether the depth network sees heatmaps beside the picture.")
+    depth_places: bool = Field(
+        False, description="Whether its last layer sees its last maps as they are, not only each channel's mean."
+    )
+    found_share: float = Field(
+        0.5, gt=0, le=1, description="Share of a depth batch that sees the heatmaps found, in place of the true ones."
+    )
 
 
 def paper() -> Fan3dConfig:
@@ -85,11 +92,13 @@ def tiny() -> Fan3dConfig:
         hourglass_channels=128,
         hourglass_depth=3,
         sigma_px=20.0,
+        depth_places=True,
+        found_share=0.25,
         phases=(
             phase("detector", 500),
             phase("regressor", 600),
-            phase("joint", 2800, 1e-3, 5e-5),
-            phase("depth", 3200, last=5e-5, batch_size=16),
+            phase("joint", 4000, 1e-3, 3e-5),
+            phase("depth", 4000, last=3e-5, batch_size=16),
         ),
         validation_samples=500,
     )
@@ -126,7 +135,13 @@ class Fan3d(System):
                 ),
                 "regressor": LandmarkRegressor(n, channels=config.hourglass_channels, depth=config.hourglass_depth),
                 "depth": DepthRegressor(
-                    n, blocks=config.depth_blocks, width=config.width, n_heatmaps=n if config.depth_heatmaps else 0
+                    n,
+                    blocks=config.depth_blocks,
+                    width=config.width,
+                    n_heatmaps=n if config.depth_heatmaps else 0,
+                    end_side=math.ceil(config.size_px / 2 ** (1 + len(config.depth_blocks)))
+                    if config.depth_places
+                    else None,
                 ),
             }
         )
@@ -162,12 +177,12 @@ class Fan3d(System):
         """Pictures at the network's size, landmarks in them, depths in pixels of the crop with their mean taken off.
 
         `finds` says which samples of a depth batch get the heatmaps that are found, in place of those of the true landmarks:
-        half of them, drawn.
+        so many as the config's share, drawn.
         """
         landmarks = batch["landmarks_px"][:, list(self.landmark_indices)].float()
         scale = (self.config.size_px - 1) / (self.crop_px - 1)
         depths = landmarks[..., 2] - landmarks[..., 2].mean(dim=1, keepdim=True)
-        finds = torch.randperm(len(landmarks), generator=rng)[: (len(landmarks) + 1) // 2]
+        finds = torch.randperm(len(landmarks), generator=rng)[: math.ceil(self.config.found_share * len(landmarks))]
         return {
             "images": self._pictures(batch["image"]),
             "landmarks": landmarks[..., :2] * scale,
@@ -194,7 +209,7 @@ class Fan3d(System):
             losses["parts"] = functional.binary_cross_entropy_with_logits(logits, self._discs(landmarks))
         if phase.name != "detector":
             heatmaps = self.network["regressor"](torch.cat([logits.sigmoid(), images], dim=1))
-            losses["heatmaps"] = (heatmaps - self._gaussians(landmarks)).square().mean()
+            losses["heatmaps"] = functional.mse_loss(heatmaps, self._gaussians(landmarks))
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
     def predict_landmarks(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n p 3"]:

@@ -399,9 +399,23 @@ def test_fan3ds_depth_without_heatmaps_hangs_on_the_picture_alone(dataset):
         assert torch.equal(before[..., 2], after[..., 2]) is not heatmaps
 
 
-@pytest.mark.parametrize("n", [8, 5])
-def test_fan3ds_depth_sees_the_true_heatmaps_of_one_half_and_those_it_finds_of_the_other(dataset, n):
-    config = fan3d.tiny().model_copy(update={"size_px": 32, "hourglass_channels": 16, "width": 4})
+@pytest.mark.parametrize("size_px", [32, 48, 80])
+def test_fan3ds_depth_ends_in_means_or_in_places_at_every_side(dataset, size_px):
+    small = {"size_px": size_px, "hourglass_channels": 16, "width": 4, "hourglass_depth": 1}
+    n_inputs = []
+    for places in (False, True):
+        config = fan3d.tiny().model_copy(update={**small, "depth_places": places})
+        depth = fan3d.Fan3d.for_dataset(config, dataset).network["depth"].eval()
+        n_inputs.append(depth.fc.in_features)
+        assert depth(torch.rand(2, 69, size_px, size_px)).shape == (2, 66)
+    side = -(-size_px // 32)
+    assert n_inputs == [128, 128 * side**2]
+
+
+@pytest.mark.parametrize(("n", "share", "n_found"), [(8, 0.5, 4), (5, 0.5, 3), (8, 0.25, 2)])
+def test_fan3ds_depth_sees_the_heatmaps_it_finds_of_a_share_and_the_true_ones_of_the_others(dataset, n, share, n_found):
+    small = {"size_px": 32, "hourglass_channels": 16, "width": 4, "found_share": share}
+    config = fan3d.tiny().model_copy(update=small)
     system = fan3d.Fan3d.for_dataset(config, dataset)
     batch = {name: values[:n] for name, values in batch_of(dataset, system).items()}
     depth = config.phases[3]
@@ -413,7 +427,7 @@ def test_fan3ds_depth_sees_the_true_heatmaps_of_one_half_and_those_it_finds_of_t
         prepared = system.prepare(batch, rng=torch.Generator().manual_seed(seed))
         system.losses(prepared, depth)
         finds = prepared["finds"].tolist()
-        assert len(set(finds)) == (n + 1) // 2
+        assert len(set(finds)) == n_found
         chosen.add(tuple(sorted(finds)))
         true, found = system._gaussians(prepared["landmarks"]), system._heatmaps(prepared["images"])
         for i in range(n):
