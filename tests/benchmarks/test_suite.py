@@ -139,13 +139,14 @@ def test_a_goal_is_held_to_its_own_clock(goal, is_met):
 
 def test_two_sizes_of_a_build_give_its_fixed_cost_its_rate_and_300w_lp():
     def build(name: str, n: int, seconds: float) -> Measured:
-        row = Row(name, "a sample", Contender("ours", lambda: None, n), (Contender(jobs.BARE, lambda: None),), why="so")
+        baselines = (Contender(jobs.BARE, lambda: None), Contender(jobs.USUAL, lambda: None))
+        row = Row(name, "a sample", Contender("ours", lambda: None, n), baselines, why="so")
         once = Spent(cpu=seconds / n, wall=2 * seconds / n)
-        return Measured(row, {"ours": [once], jobs.BARE: [Spent(0.001, 0.001)]})
+        return Measured(row, {"ours": [once], jobs.BARE: [Spent(0.001, 0.001)], jobs.USUAL: [Spent(0.03, 0.03)]})
 
     text = report.planned([build(jobs.FEW, 1000, 5.0), build(jobs.LARGE, 3000, 9.0)])  # 3 s and 2 ms a sample
     assert "**By processor time:** 3.0 s for a run, 2.00 ms a sample" in text
-    assert "3,000 samples 0.1 min, 3.00 × decoding" in text
+    assert "3,000 samples 0.1 min, 3.00 × decoding and warp, the usual recipe 10.0 × as much" in text
     assert "61,225 samples 2.1 min, 2.05 × decoding" in text
     assert "**By the clock:** 6.0 s for a run, 4.00 ms a sample" in text
     assert report.planned([build(jobs.FEW, 1000, 5.0)]) == ""

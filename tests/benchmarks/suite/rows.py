@@ -65,6 +65,8 @@ class Row:
     """Floating-point operations of an item."""
     is_long: bool = False
     """Whole processes: one call is a turn, and nothing is run beforehand."""
+    clock: str = "cpu"
+    """What decides; "wall" where workers are not our children, whose processor time nobody counts."""
 
 
 @dataclass(frozen=True, slots=True)
