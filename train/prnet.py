@@ -99,8 +99,8 @@ def tiny() -> PRNetConfig:
     The mean map is moved by affine maps, whose coarse part comes straight from the encoder: without that, rates that the
     encoder learns quickly at leave the net at the mean map (measured).
     """
-    coarse = OptimiserConfig(learning_rate=3e-3, decay="geometric", last_rate=1e-3, warm_up_steps=100)
-    whole = OptimiserConfig(learning_rate=2e-3, decay="polynomial", decay_factor=1.0, warm_up_steps=100)
+    coarse = OptimiserConfig(learning_rate=6e-3, decay="geometric", last_rate=7e-4, warm_up_steps=100)
+    whole = OptimiserConfig(learning_rate=1.5e-3, decay="polynomial", decay_factor=1.0, warm_up_steps=100)
     return PRNetConfig(
         batch_size=32,
         validation_samples=500,
@@ -114,8 +114,8 @@ def tiny() -> PRNetConfig:
         loss="distances",
         depth_offset=0.1,
         phases=(
-            PhaseConfig(name=COARSE, steps=3500, optimiser=coarse),
-            PhaseConfig(name="train", steps=1600, optimiser=whole),
+            PhaseConfig(name=COARSE, steps=6000, optimiser=coarse),
+            PhaseConfig(name="train", steps=3000, optimiser=whole),
         ),
     )
 

@@ -28,7 +28,10 @@ TRAINING = {
     "densereg": ("--augment", "none", "--set", "precision=bf16", "--set", "validate_every=500"),
     "fan3d": ("--augment", "none", "--set", "precision=bf16", "--set", "validate_every=500"),
     "mesh_gcn": ("--augment", "none", "--set", "ema_decay=0.998", "--set", "validate_every=400"),
-    "prnet": ("--augment", "none", "--set", "ema_decay=0.998", "--set", "validate_every=400"),
+    "prnet": (
+        *("--augment", "none", "--set", "ema_decay=0.998", "--set", "precision=bf16"),
+        *("--set", "validate_every=1500"),
+    ),
 }
 """What is said to a training beside its preset; where nothing stands, ``--augment none``."""
 
