@@ -26,6 +26,7 @@ RECIPE_VERSION = 2
 _LATER = ("images", "targets", "field_atlas", "augment")
 
 DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+IMAGES = r"^(lossless|uncompressed|source|jpeg:([1-9][0-9]?|100))$"
 
 
 class BuildConfig(BaseModel, frozen=True, extra="forbid"):
@@ -47,7 +48,7 @@ class PosmapConfig(BuildConfig):
     )
     images: str = Field(
         "lossless",
-        pattern=r"^(lossless|uncompressed|source|jpeg:([1-9][0-9]?|100))$",
+        pattern=IMAGES,
         description="Store the crop's pixels, compressed or not, or a JPEG of a quality ('jpeg:95'), or the source's own "
         "file, which is cut on reading.",
     )
@@ -141,8 +142,9 @@ class DenseRegConfig(BuildConfig):
     shard_size: int = Field(64, ge=1, le=4096, description="Photographs in a shard.")
 
 
-FITS_RECIPE_VERSION = 2
-"""The same for fits. 2: a face is computed without the faces beside it, so that its bytes do not depend on them."""
+FITS_RECIPE_VERSION = 3
+"""The same for fits. 2: a face is computed without the faces beside it, so that its bytes do not depend on them. 3: a fit that
+ran away is no sample."""
 
 
 class FitsConfig(BuildConfig):

@@ -28,6 +28,9 @@ from storage.photographs import Frame, Origin, decode_in_frame
 SURFACE_SAMPLES = 400
 """Vertices, evenly through the model's list, that stand for all when the shape's certainty is asked for."""
 
+LARGEST_STDDEVS = 8.0
+"""A coefficient farther off belongs to no face. Of fits that hold the largest was 5, of two that ran away 11 and 13."""
+
 _MOST_OUTSIDE = 0.5
 """Share of the landmarks that may lie outside the photograph, as they do on faces at its border."""
 
@@ -155,6 +158,7 @@ class FitRecipe:
         places = self.seen_rows.positions(fit.coefficients)
         model_landmarks = fit.camera.project(places[np.searchsorted(self.seen, self.model.landmark_vertices)])
         self._check_residual(fit, model_landmarks)
+        _check_plausible(fit.coefficients, self.model)
         try:
             square = square_around(model_landmarks, margin=self.config.margin, size_px=IMAGE_HEIGHT)
         except ValueError as error:
@@ -202,6 +206,19 @@ class FitRecipe:
                 f"the inner landmarks lie {known.mean():.1f} px from the fitted model on average, more than the "
                 f"{limit:.1f} px that landmark_tolerance allows: they are in another order, or wrong",
             )
+
+
+def _check_plausible(coefficients: Coefficients, model: MorphableModel) -> None:
+    """Points can be met by what is no face: the model then stands far off, and the residuals tell nothing of it."""
+    away = coefficients.in_stddevs(model)
+    largest = float(np.abs(np.concatenate([away.identity, away.expression])).max())
+    if largest > LARGEST_STDDEVS:
+        raise BadSample(
+            "fit.implausible",
+            f"a coefficient of the fit lies {largest:.1f} standard deviations from the mean face, more than the "
+            f"{LARGEST_STDDEVS:g} that a face can have: points that were projected from a model want --contour fixed, "
+            "and wrong ones --loss geman_mcclure",
+        )
 
 
 def moved_camera(camera: ScaledOrthographicCamera, picture_from_image: Similarity2D) -> ScaledOrthographicCamera:

@@ -294,6 +294,21 @@ def test_every_bad_face_is_a_listed_hole_with_its_reason(bad_source, tmp_path, e
     assert len(open_source(published.folder).items) == 5
 
 
+def test_a_fit_that_meets_its_points_by_what_is_no_face_is_refused(photographs, tmp_path):
+    folder = tmp_path / "noisy"
+    folder.mkdir()
+    shutil.copy(photographs / "more" / "a.jpg", folder)
+    shutil.copy(photographs / "more" / "a.jpg", folder / "noisy.jpg")
+    points = read_landmarks(photographs / "more" / "a.json")
+    write_pts(folder / "a.pts", points)
+    write_pts(folder / "noisy.pts", points + np.random.default_rng(0).normal(0, 4, points.shape))
+    trusting = SMALL.model_copy(update={"fit": FitConfig(contour="fixed", noise_px=0.05)})
+    published = fits.fit_here(trusting, source=folder, out=tmp_path / "out", workers=1, max_bad=0.9)
+    [hole] = open_dataset(published.path).manifest.rejected
+    assert (hole.source_id, hole.code) == ("noisy", "fit.implausible")
+    assert "standard deviations from the mean face" in hole.reason
+
+
 def test_a_source_without_a_single_good_face_publishes_nothing(bad_source, tmp_path):
     for path in [*bad_source.glob("*/*"), bad_source / "broken.jpg"]:
         path.unlink()
