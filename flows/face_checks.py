@@ -60,6 +60,7 @@ def landmark_residual(
         raise BadSample(
             "landmarks.disagree",
             f"the file's inner landmarks lie {residual:.1f} px from the projected model on average, more than the "
-            f"{limit:.1f} px that landmark_tolerance allows: parameters of another model, or of another picture",
+            f"{limit:.1f} px that landmark_tolerance allows: parameters of another model (--model names theirs), or of "
+            "another picture",
         )
     return residual

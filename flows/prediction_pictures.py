@@ -10,6 +10,9 @@ from geometry.landmarks import N_LANDMARKS
 from render.preview import PART_COLORS, color_values, draw_landmarks
 from render.zbuffer import rasterize
 
+_CROP_OF_FACE = 1.5
+"""How much larger than the landmarks' box the crops are that dots are drawn for."""
+
 
 def pictures_of(
     image: UInt8[np.ndarray, "h w 3"], prediction: Any, vertices: Any, triangles: Any, predictor: Any
@@ -43,14 +46,16 @@ def pictures_of(
 def draw_points(
     image: UInt8[np.ndarray, "h w 3"], landmarks_px: Float[np.ndarray, "p d"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The landmarks on the picture, the 68 with their lines."""
+    """The landmarks on the picture, the 68 with their lines; dots as large as the face has room for."""
+    points_px = np.clip(landmarks_px, -1e5, 1e5)
+    known = points_px[np.isfinite(points_px).all(axis=1), :2]
+    face_px = float(np.ptp(known, axis=0).max()) if len(known) else 0.0
+    crop_px = min(_CROP_OF_FACE * face_px, float(max(image.shape[:2])))
     if len(landmarks_px) == N_LANDMARKS:
-        return draw_landmarks(image, np.clip(landmarks_px, -1e5, 1e5), enlarge=1)
+        return draw_landmarks(image, points_px, enlarge=1, crop_px=crop_px)
     canvas = np.ascontiguousarray(image).copy()
-    for x, y in (
-        np.rint(np.clip(landmarks_px[np.isfinite(landmarks_px).all(axis=1), :2], -1e5, 1e5)).astype(int).tolist()
-    ):
-        cv2.circle(canvas, (x, y), max(min(image.shape[:2]) // 200, 1), (255, 40, 40), -1, cv2.LINE_AA)
+    for x, y in np.rint(known).astype(int).tolist():
+        cv2.circle(canvas, (x, y), max(round(crop_px / 200), 1), (255, 40, 40), -1, cv2.LINE_AA)
     return canvas
 
 

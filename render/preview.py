@@ -25,8 +25,17 @@ _DOT_RADIUS = 1 / 150
 """Of the picture's side, but at least 1.2 px: less is not seen."""
 
 
-def draw_landmarks(picture: Picture, landmarks_px: Float[np.ndarray, "68 d"], *, enlarge: float | int = 2) -> Picture:
-    """The 68 points and their lines on the picture enlarged `enlarge` times; NaN points are left out."""
+def draw_landmarks(
+    picture: Picture,
+    landmarks_px: Float[np.ndarray, "68 d"],
+    *,
+    enlarge: float | int = 2,
+    crop_px: float | int | None = None,
+) -> Picture:
+    """The 68 points and their lines on the picture enlarged `enlarge` times; NaN points are left out.
+
+    Dots are as large as they are in a crop of side `crop_px`, the whole picture unless told otherwise.
+    """
     height, width = picture.shape[:2]
     drawn_wh = (max(round(width * enlarge), 1), max(round(height * enlarge), 1))
     smooth = cv2.INTER_LINEAR if enlarge >= 1 else cv2.INTER_AREA
@@ -38,7 +47,8 @@ def draw_landmarks(picture: Picture, landmarks_px: Float[np.ndarray, "68 d"], *,
     for start, stop, closed in _LINES:
         if known[start:stop].all():
             cv2.polylines(canvas, [fixed[start:stop]], closed, _GREEN, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
-    radius = round(max(_DOT_RADIUS * max(drawn_wh), 1.2) * 2**_SUBPIXEL_BITS)
+    side_px = max(drawn_wh) if crop_px is None else crop_px * enlarge
+    radius = round(max(_DOT_RADIUS * side_px, 1.2) * 2**_SUBPIXEL_BITS)
     for point in fixed[known]:
         cv2.circle(canvas, point.tolist(), radius, _RED, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
     return canvas

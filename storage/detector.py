@@ -47,9 +47,10 @@ def find_weights(path: str | os.PathLike[str] | None = None) -> Weights:
     """The file that is given, or the one that Debian's libdlib-data installs. Raises NoDetector with what to do."""
     chosen = _INSTALLED if path is None else Path(path)
     if not chosen.is_file():
-        what = f"there is no file {chosen}" if path is not None else "no landmarks are given and no detector is set up"
+        nothing = "no landmarks are given (.pts, .json or .mat beside the picture) and no detector is set up"
+        what = f"there is no file {chosen}" if path is not None else nothing
         raise NoDetector(
-            f"{what}: give the path of {WEIGHTS_NAME}, or install libdlib-data (Debian, Ubuntu). "
+            f"{what}: give the path of {WEIGHTS_NAME} (--weights), or install libdlib-data (Debian, Ubuntu). "
             "It is never downloaded here, and its terms exclude commercial use"
         )
     digest = hashlib.sha256()

@@ -148,7 +148,7 @@ def open_source(path: str | os.PathLike[str], *, several_faces: bool = False) ->
     With `several_faces` a photograph's further annotations and boxes belong to it (:attr:`SourceItem.other_names`);
     without, they are annotations without a picture.
     Raises FileNotFoundError or NotADirectoryError when there is no such folder, ValueError when it holds no sample or
-    both kinds.
+    both kinds, or when what draws it has not finished.
     """
     root = Path(path)
     if not root.exists():
@@ -157,6 +157,10 @@ def open_source(path: str | os.PathLike[str], *, several_faces: bool = False) ->
         )
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder; unpack the archive and give the folder")
+    if unfinished := sorted(found.name for found in root.glob("*.unfinished.json")):
+        raise ValueError(
+            f"{root} is not finished ({unfinished[0]} lies in it): start again what writes it, and then this"
+        )
     listing = _Listing(several_faces)
     suffixes = (*IMAGE_SUFFIXES, "mat", *(_BOX_SUFFIXES if several_faces else ()))
     for folder in walk_folders(root, suffixes=suffixes, reject=listing.reject, passed_over=_IGNORED_FOLDERS):

@@ -31,7 +31,27 @@ def exit_code_of(error: Exception) -> int:
         return complain(_sentence_of(error), FAILED)
     if isinstance(error, ValueError | OSError | LookupError | RuntimeError | DamagedObject):
         return complain(str(error), FAILED)
+    if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
+        needed = f"this needs {error.name}, which is not installed"
+        return complain(f"{needed}: in the checkout `make setup`, or pip install 'facefoundry[{extra}]'", FAILED)
     raise error
+
+
+def _extra_of(module: str) -> str:
+    """The extra whose packages a module is of; empty where it is of none. A `make build` brings none of them."""
+    import re
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        lines = requires("facefoundry") or []
+    except PackageNotFoundError:
+        return ""
+    wanted = module.partition(".")[0].replace("_", "-")
+    for line in lines:
+        found = re.match(r"([\w-]+).*extra\s*==\s*[\"']([\w-]+)", line)
+        if found and found[1].removesuffix("-bin").replace("_", "-") == wanted:
+            return found[2]
+    return ""
 
 
 def _sentence_of(error: OSError) -> str:

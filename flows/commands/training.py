@@ -295,7 +295,8 @@ def predict(
         print(
             f"{about['system']}, {about['size_mb']} MB: {about['latency_ms']} ms from crop to geometry ({about['device']})"
         )
-        print(f"in the paper: {about['in_the_paper']}")
+        if about["in_the_paper"]:  # a system of another package may have no paper
+            print(f"in the paper: {about['in_the_paper']}")
         for document in outcome.documents:
             print(document["file"])
         for refusal in outcome.rejected:

@@ -15,7 +15,7 @@ from geometry.rotation import rotation_from_euler
 from render.crop import CropConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN_HERE = ("built-in-model", "fitting", "migration", "own-mask", "thin-plate-splines", "unwraps")
+RUN_HERE = ("built-in-model", "fitting", "migration", "own-mask", "own-model", "thin-plate-splines", "unwraps")
 RUN_BY = {
     "README": "test_readme.py",
     "dense-fields": "test_field_fit_page.py",

@@ -86,6 +86,15 @@ def test_landmarks_are_drawn_on_their_pixels_to_a_fraction_at_any_size(enlarge):
         np.testing.assert_allclose(in_picture, (x, y), atol=0.12 / factor + 0.02)
 
 
+def test_dots_are_as_large_as_the_face_is_and_not_as_its_picture():
+    wide = np.full((8 * SIZE, 8 * SIZE, 3), 128, np.uint8)
+    points = np.full((N_LANDMARKS, 3), np.nan, np.float32)
+    points[list(ALONE)] = landmarks_px()[list(ALONE)]
+    in_a_crop = redness(draw_landmarks(GREY, points, enlarge=1)).sum()
+    assert redness(draw_landmarks(wide, points, enlarge=1, crop_px=SIZE)).sum() == pytest.approx(in_a_crop, rel=0.02)
+    assert redness(draw_landmarks(wide, points, enlarge=1)).sum() > 4 * in_a_crop
+
+
 def test_dots_are_seen_at_the_size_of_a_contact_sheet(sample, weights):
     panel = sample_panels({**sample, "image": GREY}, weights, side=160)[PANELS.index("landmarks")]
     clearly_red = (panel[..., 0] > 200) & (panel[..., 1] < 90)

@@ -227,6 +227,15 @@ def test_a_folder_that_holds_no_sample_is_our_callers_mistake(tmp_path):
         open_source(tmp_path / "nowhere")
 
 
+def test_a_folder_that_is_still_being_drawn_is_no_source(tmp_path):
+    pair(tmp_path, "AFW/AFW_1_0")
+    put(tmp_path, "profiles.unfinished.json")
+    with pytest.raises(ValueError, match=r"not finished \(profiles\.unfinished\.json"):
+        open_source(tmp_path)
+    (tmp_path / "profiles.unfinished.json").rename(tmp_path / "fits.json")
+    assert len(open_source(tmp_path).items) == 1
+
+
 def test_sidecars_are_found_and_asked(tmp_path):
     def triangle(size: float) -> DenseModel:
         return DenseModel(
