@@ -9,7 +9,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from pydantic import Field
 
 from flows import build, presets
-from flows.config import BuildConfig
+from flows.config import IMAGES, BuildConfig
 from flows.dataset_events import announce, failure_announced, one_at_a_time
 from flows.flow_forms import described
 from flows.run_pages import name_build, show_build, summary
@@ -42,8 +42,9 @@ def build_300wlp_posmaps(
     images: Annotated[
         str,
         Field(
+            pattern=IMAGES,
             description="'lossless', 'uncompressed', 'jpeg:95' (any quality), or 'source': the source's files, cut on "
-            "reading."
+            "reading.",
         ),
     ] = "lossless",
     atlas: Annotated[Literal["auto", "own", "tutte"], Field(description="Which UV atlas.")] = "auto",
@@ -52,7 +53,7 @@ def build_300wlp_posmaps(
         str | None, Field(description="What copies go through in place of the jitter: a preset or a mixture by name.")
     ] = None,
     compat: Annotated[Literal["face3d"] | None, Field(description="Reproduce a published recipe's labels.")] = None,
-    seed: Annotated[int, Field(ge=0, description="Seed of the jitter, and of augmentation.")] = 0,
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1, description="Seed of the jitter, and of augmentation.")] = 0,
     targets: Annotated[
         tuple[str, ...], Field(min_length=1, description="What is made of each crop: posmap, field, parts, heatmaps.")
     ] = ("posmap",),
@@ -74,18 +75,19 @@ def build_300wlp_posmaps(
     ] = "quarantine",
 ) -> dict[str, object]:
     """PRNet's position maps from 300W-LP, published as a data set of Zarr shards. Running it twice does it once."""
-    config = presets.posmaps_300wlp(
-        size_px=size,
-        maps=maps,
-        images=images,
-        atlas=atlas,
-        copies=copies,
-        augment=augment,
-        compat=compat,
-        seed=seed,
-        targets=targets,
-        field_atlas=field_atlas,
-    )
+    with failure_announced("300wlp-posmaps"):
+        config = presets.posmaps_300wlp(
+            size_px=size,
+            maps=maps,
+            images=images,
+            atlas=atlas,
+            copies=copies,
+            augment=augment,
+            compat=compat,
+            seed=seed,
+            targets=targets,
+            field_atlas=field_atlas,
+        )
     files = {} if mask is None else {"mask": mask}
     return run_build(
         config,

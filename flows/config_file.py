@@ -5,6 +5,8 @@ a deployment, from an event.
 """
 
 import difflib
+import json
+import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -49,9 +51,14 @@ def check_table(path: str | os.PathLike[str], flow: str, table: Table, types: Ma
             raise WrongConfig(
                 f"{path}: [{flow}] has no parameter {key!r}{nearest(key, tuple(types))}; parameters: {', '.join(types)}"
             )
+    for key, value in table.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise WrongConfig(f"{path}: [{flow}] {key} = {value}: give a finite number")
     fields: dict[str, Any] = {key: (types[key], ...) for key in table}
+    model = create_model(flow, **fields)
     try:
-        create_model(flow, **fields).model_validate(table)
+        model.model_validate(table)
+        model.model_validate_json(json.dumps(table), strict=True)  # a server takes `true` and "3" for no number
     except ValidationError as error:
         first = error.errors()[0]
         name = f"[{flow}] {'.'.join(map(str, first['loc']))} ="

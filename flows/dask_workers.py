@@ -7,6 +7,7 @@ dies costs the time of its shard: that is made again by another one, and its byt
 
 import contextlib
 import platform
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,8 @@ _DECIDING = (
 _ONE_AT_A_TIME = (
     threading.Lock()
 )  # in a worker with several threads: a shard keeps one core busy, and one child process
+
+_ADDRESS = re.compile(r"(?:(?:tcp|tls|ucx|wss?)://)?[^/\s]+:[0-9]+$|inproc://.")
 
 
 def on_dask(
@@ -111,6 +114,10 @@ def _on_worker(ours: dict[str, str], work: Callable[..., T], *call: Any) -> T:
 
 
 def _client(distributed: ModuleType, address: str, patience_s: float) -> Any:
+    if not _ADDRESS.match(
+        address
+    ):  # a client that fails for this leaves a thread, for which the process would never end
+        raise ValueError(f"{address!r} is no address of a Dask scheduler: give one such as tcp://host:8786, or {LOCAL}")
     try:
         return distributed.Client(address, timeout=patience_s, set_as_default=False)
     except (OSError, TimeoutError) as error:

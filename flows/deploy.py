@@ -154,10 +154,16 @@ def deploy(
         wanted = settled(document, there, on=on, off=off, pool=pool)
         for work_pool in sorted({deployment["work_pool"]["name"] for deployment in wanted["deployments"]}):
             _make_pool(client, work_pool, pool_type)
-        said = _prefect_deploy(wanted)
+        done = _prefect_deploy(wanted)
         _restore_schedules(client, before)
         states = _deploy_automations(client, automations)
-        return _deployed(client, wanted, said), states
+        found = _deployed(client, wanted, _tail(done))
+        if done.returncode:  # what was there before is there still, and is not what the file says
+            raise NotDeployed(
+                f"the server has not taken all of {PREFECT_FILE}, and what it refused is as it was before; `prefect deploy` "
+                f"said: …{_tail(done)}"
+            )
+        return found, states
 
 
 @contextmanager
@@ -185,7 +191,8 @@ def _server() -> Iterator[Any]:
 
 def _first_sentence(trouble: Exception) -> str:
     """What went wrong, without the answer and the link that Prefect puts after it."""
-    return str(trouble).partition(" - Response")[0].strip() or type(trouble).__name__
+    said = str(trouble).partition(" - Response")[0].partition(" - For more information")[0]
+    return said.strip() or type(trouble).__name__
 
 
 def _check_rights(client: Any, url: str) -> None:
@@ -198,6 +205,10 @@ def _check_rights(client: Any, url: str) -> None:
             raise
         raise NoServer(
             f"the Prefect server at {url} wants a password: export PREFECT_API_AUTH_STRING=user:password"
+        ) from None
+    except ValueError:
+        raise NoServer(
+            f"what answers at {url} is no Prefect server: mend PREFECT_API_URL, as in http://127.0.0.1:4200/api"
         ) from None
 
 
@@ -239,11 +250,11 @@ def _make_pool(client: Any, name: str, pool_type: str) -> None:
             raise NotDeployed(f"the work pool {name} could not be made: {_tail(done)}") from None
 
 
-def _prefect_deploy(document: Mapping[str, Any]) -> str:
+def _prefect_deploy(document: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory(prefix="facefoundry-deploy-") as folder:
         path = Path(folder) / PREFECT_FILE
         path.write_text(yaml.safe_dump(dict(document), sort_keys=False))
-        return _tail(_prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(path)))
+        return _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(path))
 
 
 def _prefect(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -64,7 +64,8 @@ def fit_landmarks(
 ) -> dict[str, object]:
     """Fits to the landmarks of photographs: a published data set, and a folder in 300W-LP's layout written from it."""
     chosen = {name: value for name, value in (("contour", contour), ("loss", loss)) if value}
-    config = presets.landmark_fits(scheme=scheme, landmarks_frame=landmarks_frame, **chosen)
+    with failure_announced("fits"):
+        config = presets.landmark_fits(scheme=scheme, landmarks_frame=landmarks_frame, **chosen)
     logger = get_run_logger()
     with failure_announced(config.name), one_at_a_time(place_of(out) / config.name):
         with fits.opened_fits(

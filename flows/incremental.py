@@ -49,13 +49,16 @@ def opened_rebuild(
 ) -> Iterator[Rebuild]:
     """Plan the data set ``<out>/<name>`` with its latest version's config, and take over what did not change.
 
-    A data set that has no version yet is planned by the preset of its name. Raises Unpublished when there is neither,
-    and as :func:`flows.build.opened_build`.
+    A data set that has no version yet is planned by the preset of its name. Without `source` the recipe's own sample is
+    taken, of which the latest version must be too. Raises Unpublished when there is neither version nor preset, ValueError for
+    a data set of somebody's own source that is not named, and as :func:`flows.build.opened_build`.
     """
     place = place_of(dataset)
     latest, config = config_of_latest(place)
     with opened_build(config, source=source, model=model, out=place.parent, files=files) as build:
         plan = build.job.plan
+        if latest and source is None:
+            _check_is_the_same_sample(store_at(place / latest), build.version, plan)
         if not latest or build.is_published:
             yield Rebuild(build, latest, ())
             return
@@ -111,6 +114,22 @@ def config_of_latest(dataset: Place) -> tuple[str, BuildConfig]:
             f"({', '.join(preset.config().name for preset in PRESETS.values())}): build it once, then rebuild it"
         ) from None
     return latest, config_of(read_manifest(store.folder(latest)))
+
+
+def _check_is_the_same_sample(old: Store, new: Store, plan: DatasetPlan) -> None:
+    """Raise ValueError where the latest version was made of other pictures: the sample must not take their place unasked."""
+    try:
+        same = _names(old, read_manifest(old).plan) == _names(new, plan)
+    except (DamagedObject, MissingObject):  # nobody knows
+        same = False
+    if not same:
+        raise ValueError(
+            f"{old} was not built from the built-in sample, of which the next version would be made: name the source"
+        )
+
+
+def _names(version: Store, plan: DatasetPlan) -> list[str]:
+    return [row[0] for row in planned_list(version, plan, "pictures")[1]]
 
 
 def _same_shards(old: Store, new: Store, plan: DatasetPlan) -> dict[int, int]:

@@ -2,12 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import TypeVar
 
 from flows.build import Build, Published, ShardOutcome, build_shard, check_bad, opened_build, publish_build
@@ -135,15 +136,19 @@ def start_forkserver(work: Callable[..., object]) -> None:
     """Begin to start the process that workers are forked from, unless it runs; it imports what `work` needs meanwhile.
 
     It gets this installation's modules: it would look in the current folder first, where another checkout may lie, or
-    somebody's own `geometry` or `train`.
+    somebody's own `geometry` or `train`. Ctrl-C is not for it: while it imports it would show where it was interrupted.
+    Its workers hear it again (:func:`storage.processes.end_with_parent`).
     """
     forkserver.set_forkserver_preload(_modules_of(work))  # imported once, not once for each worker
+    resource_tracker.ensure_running()  # first, for it would unblock what is blocked here
     name = "PYTHONSAFEPATH"
     before = os.environ.get(name)
     os.environ[name] = "1"
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         forkserver.ensure_running()
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if before is None:
             del os.environ[name]
         else:

@@ -52,10 +52,11 @@ def profile_faces(
     ] = "quarantine",
 ) -> dict[str, object]:
     """Photographs and their fits, turned to the side in steps: a folder like 300W-LP. Running it twice does it once."""
-    config = face_profiles.ProfilesConfig(
-        yaw_step_deg=yaw_step_deg, max_yaw_deg=max_yaw_deg, pitch_deg=tuple(pitch_deg or ()), sides=sides
-    )
     logger, folder = get_run_logger(), Path(out).absolute()
+    with failure_announced(folder.name):
+        config = face_profiles.ProfilesConfig(
+            yaw_step_deg=yaw_step_deg, max_yaw_deg=max_yaw_deg, pitch_deg=tuple(pitch_deg or ()), sides=sides
+        )
     with failure_announced(folder.name), one_at_a_time(folder):
         with profiles.opened_profiles(source, out=out, config=config, model=model) as plan:
             name_build(folder.name, plan.version)

@@ -10,6 +10,7 @@ from pydantic import Field
 from flows.dataset_events import announce_damage
 from flows.flow_forms import described
 from flows.upkeep import Verified, pruned_datasets, verified_versions
+from storage.manifest import Unpublished
 from storage.store import DamagedObject
 from storage.versions import Pruned
 
@@ -24,7 +25,7 @@ def verify(
     ] = None,
     keep_days: Annotated[float, Field(ge=0, description="So do those published within so many days.")] = 30,
 ) -> dict[str, object]:
-    """Verify all that is published below a folder; prune when all of it is whole. Fails when something is not."""
+    """Verify all that is published below a folder; prune when all of it is whole. Fails when something is not, or is gone."""
     logger = get_run_logger()
     looked_at = []
     for seen in verified_versions(out, full=not fast):
@@ -34,6 +35,8 @@ def verify(
             announce_damage(seen.dataset, seen.version, objects=len(seen.findings), first=str(seen.findings[0]))
         else:
             logger.info("%s %s: whole", seen.dataset, seen.version)
+    if not looked_at:  # a folder that is misspelt, or not mounted today, is no folder where all is well
+        raise Unpublished(f"nothing is published below {out}; give the folder that data sets lie in")
     damaged = [seen for seen in looked_at if seen.findings]
     removed = [] if damaged or keep is None else _prune(out, keep, keep_days)
     create_table_artifact([_row(seen) for seen in looked_at], key="verified", description=f"{len(damaged)} damaged")

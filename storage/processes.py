@@ -3,14 +3,17 @@
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 
 
 def end_with_parent() -> None:
     """For worker processes: end when the process that hands out the work does, however that ends.
 
-    A pool's worker waits for work on a pipe that its fellow workers hold open too, so it would wait for ever.
+    A pool's worker waits for work on a pipe that its fellow workers hold open too, so it would wait for ever. Until then it
+    hears Ctrl-C, which the process that it was forked from may not.
     """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()

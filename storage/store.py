@@ -115,6 +115,10 @@ def place_of(text: str | os.PathLike[str]) -> Place:
         return Path(text).absolute()
     if scheme != "s3" or not rest.strip("/"):
         raise ValueError(f"{text!r} is neither a folder nor of the form s3://bucket/prefix")
+    if "@" in rest.partition("/")[0]:  # not repeated: it would stand in logs, and on a server's pages
+        raise ValueError(
+            "an address s3://… holds no credentials: give them in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+        )
     return StoreUrl(f"s3://{rest.rstrip('/')}")
 
 

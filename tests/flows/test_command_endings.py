@@ -83,6 +83,24 @@ def test_ctrl_c_is_one_sentence_and_code_130(run, monkeypatch, tmp_path):
     assert "the same command goes on" in ended.complaint
 
 
+AT_THE_START = """
+import os, signal
+from multiprocessing import forkserver
+from flows.local import in_workers, start_forkserver
+signal.signal(signal.SIGINT, signal.default_int_handler)
+start_forkserver(pow)
+started = forkserver._forkserver._forkserver_pid
+os.kill(started, signal.SIGINT)  # as a terminal does it to all of its processes
+print(sorted(in_workers(pow, [(2, 3), (2, 4)], 2)), forkserver._forkserver._forkserver_pid == started)
+print(list(in_workers(signal.pthread_sigmask, [(signal.SIG_BLOCK, ())] * 2, 2)))
+"""
+
+
+def test_ctrl_c_while_workers_are_made_ready_shows_no_traceback_and_workers_hear_it():
+    ended = subprocess.run([sys.executable, "-c", AT_THE_START], capture_output=True, text=True, timeout=120)
+    assert (ended.stdout, ended.stderr) == ("[8, 16] True\n[set(), set()]\n", "")
+
+
 def test_a_fault_of_ours_keeps_its_traceback(run, monkeypatch, tmp_path):
     def faulty(*arguments: object, **options: object) -> None:
         raise TypeError("nobody but us can mend this")
@@ -170,3 +188,14 @@ def test_workers_are_of_this_installation_whatever_lies_in_the_current_folder(sa
     )  # fmt: skip
     assert ended.code == 0, ended.err
     assert ended.err == ""
+
+
+def test_what_an_extra_brings_is_named_with_it_where_it_is_missing(tmp_path):
+    """`make build` installs no torch."""
+    script = f"import sys; sys.modules['torch'] = None; {START}"
+    ended = in_a_process("train", "dan", "--data", "nowhere", script=script, cwd=tmp_path)
+    assert ended.code == 1
+    assert without_signs_of_life(ended.err).splitlines() == [
+        "facefoundry: this needs torch, which is not installed: in the checkout `make setup`, "
+        "or pip install 'facefoundry[train]'"
+    ]

@@ -95,6 +95,13 @@ def test_nor_does_it_on_s3_where_the_bytes_are_those_of_a_local_build_and_can_be
     assert open_dataset("s3://faces/dask/300wlp-posmaps")[13]["position_map"].shape == (64, 64, 3)
 
 
+@pytest.mark.parametrize("address", ["nonsense", "tcp://", "http://127.0.0.1:9", "tcp://host"])
+def test_what_is_no_schedulers_address_is_refused_before_a_client_is_made(address):
+    """A client that fails for its address leaves a thread behind, and the command would print its sentence and hang."""
+    with pytest.raises(ValueError, match="is no address of a Dask scheduler"):
+        list(on_dask(pow, [(2, 3)], 1, scheduler=address))
+
+
 def test_an_address_where_nobody_answers_is_named_with_what_to_do():
     with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 .* start one"):
         next(on_dask(abs, [(-1,)], 1, scheduler="tcp://127.0.0.1:9", patience_s=1.0))

@@ -1,13 +1,16 @@
 """What `facefoundry deploy` sends to a server, and what it refuses before it sends anything. No server here."""
 
+import contextlib
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+import flows.deploy
 from flows import FLOW_NAMES
 from flows.deploy import Switches, deploy, full_name, infra_folder, settled
-from flows.errors import NoServer, WrongUse
+from flows.errors import NoServer, NotDeployed, WrongUse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,6 +97,25 @@ def test_without_a_server_nothing_is_tried_and_the_sentence_says_what_to_do():
     without = temporary_settings(restore_defaults={PREFECT_API_URL})
     with without, pytest.raises(NoServer, match=rf"no Prefect server {unnamed}"):
         deploy(ROOT / "infra")
+
+
+def test_what_the_server_refused_of_a_deployment_that_it_had_is_no_success(monkeypatch):
+    """It would be found there afterwards, with what it was given the last time."""
+    client, restored = object(), []
+    monkeypatch.setattr(flows.deploy, "_server", lambda: contextlib.nullcontext(client))
+    monkeypatch.setattr(flows.deploy, "_schedules_of", lambda client, name: [])
+    monkeypatch.setattr(flows.deploy, "_triggers", lambda client: {})
+    monkeypatch.setattr(flows.deploy, "_make_pool", lambda client, name, kind: None)
+    monkeypatch.setattr(flows.deploy, "_restore_schedules", lambda client, before: restored.append(before))
+    monkeypatch.setattr(flows.deploy, "_deploy_automations", lambda client, wanted: {})
+    monkeypatch.setattr(flows.deploy, "_deployed", lambda client, wanted, said: [])
+    said = subprocess.CompletedProcess((), 1, stdout="Validation failed for field 'keep'.")
+    monkeypatch.setattr(flows.deploy, "_prefect", lambda *arguments: said)
+    with pytest.raises(NotDeployed, match=r"as it was before; .* said: …Validation failed for field 'keep'"):
+        deploy(ROOT / "infra")
+    assert len(restored) == 1
+    said.returncode = 0
+    assert deploy(ROOT / "infra") == ([], {})
 
 
 def test_a_folder_without_the_file_is_named(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 import yaml
+from prefect.utilities.schema_tools.validation import ValidationError, validate
 
 from flows import FLOW_NAMES
 from flows.deploy import full_name, infra_folder
@@ -47,6 +48,14 @@ def test_the_form_refuses_what_the_flow_would_refuse(name):
         if parameter in properties:
             field = properties[parameter]
             assert any(choice.get(bound) == limit for choice in field.get("anyOf") or [field]), (parameter, field)
+
+
+@pytest.mark.parametrize("given", [{"images": "jpeg:101"}, {"seed": 2**63}, {"size": 64}])
+def test_the_form_of_the_main_job_refuses_what_its_config_would_refuse(given):
+    form = flow_named("build-300wlp-posmaps").parameters.model_dump(exclude_none=True)
+    with pytest.raises(ValidationError):
+        validate(given, form, raise_on_error=True)
+    validate({"images": "jpeg:100", "seed": 2**63 - 1, "size": 128}, form, raise_on_error=True)
 
 
 def test_every_run_can_be_found_by_what_it_is():

@@ -9,6 +9,7 @@ from flows import upkeep
 from flows.config import PosmapConfig
 from flows.incremental import opened_rebuild, rebuild_here
 from flows.local import build_here
+from flows.posmaps import PosmapRecipe
 from render.crop import CropConfig
 from storage.dataset import open_dataset
 from storage.manifest import Unpublished
@@ -118,6 +119,21 @@ def test_a_data_set_without_a_version_is_planned_by_the_preset_of_its_name(tmp_p
     unknown = opened_rebuild(tmp_path / "faces", source=sample_folder)
     with pytest.raises(Unpublished, match="no version to take the config from, and faces is no preset's data set"):
         unknown.__enter__()
+
+
+def test_the_sample_does_not_take_the_place_of_a_source_that_is_not_named(here, sample_folder, monkeypatch):
+    """A nightly rebuild without parameters would publish drawn faces, and trainings would start on them."""
+    dataset, source, version = here
+    monkeypatch.setattr(PosmapRecipe, "sample_source", lambda out, progress=None: sample_folder)
+    with opened_rebuild(dataset, source=None) as planned:  # that is what it was built from
+        assert not planned.changed
+    for path in source.rglob("*_1.*"):
+        path.unlink()
+    own, changed, _ = rebuilt(dataset, source)
+    assert changed
+    with pytest.raises(ValueError, match="not built from the built-in sample.*: name the source"):
+        opened_rebuild(dataset, source=None).__enter__()
+    assert open_dataset(dataset).manifest.version == own.name != version
 
 
 def test_upkeep_finds_the_damaged_version_of_many_and_prunes_by_the_rule(here):

@@ -1,5 +1,6 @@
 """The list of pictures that a plan writes is what workers go by: one that the disk has changed makes no sample."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,9 +11,9 @@ from flows import build, fits
 from flows.config import FitsConfig
 from flows.errors import ShardsDamaged
 from geometry.fit_result import FitConfig
-from storage.manifest import canonical_json
+from storage.manifest import DatasetPlan, canonical_json
 from storage.publish import finished_shards
-from storage.store import DamagedObject
+from storage.store import DamagedObject, LocalStore
 from tests.hardening.kept import FACES, GOLDEN
 
 CHANGES = {
@@ -43,6 +44,17 @@ def test_a_worker_that_finds_another_list_makes_nothing(tmp_path):
         assert finished_shards(opened.version, opened.job.plan) == {}
         build.build_shard(opened.job, 0)
         assert list(finished_shards(opened.version, opened.job.plan)) == [0]
+        refused_though_its_digest_is_right(opened.version, opened.job.plan)
+
+
+def refused_though_its_digest_is_right(version: LocalStore, plan: DatasetPlan) -> None:
+    """A version from elsewhere may come with a plan that names the digest of anything."""
+    for listed in (b"{}", b"[1", b"[" * 100_000, b'[],"pictures":[]', b"\xff"):
+        [source] = plan.sources
+        named = source.model_copy(update={"fingerprint": hashlib.sha256(listed).hexdigest()})
+        version.put(build.PICTURES_KEY, b'{"config":' + canonical_json(plan.config) + b',"pictures":' + listed + b"}")
+        with pytest.raises(DamagedObject, match="the build was planned with"):
+            build.planned_list(version, plan.model_copy(update={"sources": (named,)}), "pictures")
 
 
 def test_fits_are_held_to_their_list_by_every_worker_and_before_publishing(tmp_path):

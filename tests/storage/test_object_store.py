@@ -112,6 +112,14 @@ def test_an_address_of_another_kind_is_refused(text):
         place_of(text)
 
 
+def test_an_address_with_a_secret_in_it_is_refused_without_repeating_it():
+    """It would stand in a run's name, its log and the event of its failure."""
+    with pytest.raises(ValueError, match="in the environment") as refused:
+        place_of("s3://somebody:CANARY@faces/datasets")
+    assert "CANARY" not in str(refused.value)
+    assert place_of("s3://faces/me@home").name == "me@home"
+
+
 def test_a_place_is_walked_like_a_path():
     place = place_of("s3://faces/datasets/") / "toy" / "v1"
     assert (str(place), place.name, place.parent.name) == ("s3://faces/datasets/toy/v1", "v1", "toy")
