@@ -60,6 +60,7 @@ def main() -> None:
         code = _code_of_broken_pipe(error)
     except Exception as error:
         code = exit_code_of(error)
+        _drop_what_cannot_be_written()
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -69,6 +70,15 @@ def _alive(words: Sequence[str]) -> AbstractContextManager[None]:
         "--json" in words or words[:1] in ([], ["browse"]) or os.environ.get("RANK", "0") != "0"
     )  # of several processes one
     return nullcontext() if quiet else alive(" ".join(words[: 2 if words[0] == "model" else 1]))
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Standard output on a full disk, say: Python would try once more at its end, and end with 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _code_of_broken_pipe(error: BrokenPipeError) -> int:

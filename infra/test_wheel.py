@@ -29,6 +29,8 @@ READ_SOURCES = (
     "tests/flows/test_pages.py",  # links from pages into the sources
     "tests/geometry/test_kernel_cache.py",  # copies the sources
     "tests/hardening/test_security.py",  # reads every source
+    "tests/test_imports.py",  # the same
+    "tests/test_shapes.py",  # the same
 )
 """Tests that need the checkout itself."""
 
@@ -37,9 +39,11 @@ GUARD = f'''"""The tests must meet the installed packages and nothing else."""
 import importlib
 import sysconfig
 
-for name in {PACKAGES!r}:
-    place = importlib.import_module(name).__file__
-    assert place.startswith(sysconfig.get_path("purelib")), f"{{name}} was imported from {{place}}"
+
+def pytest_sessionstart(session):
+    for name in {PACKAGES!r}:
+        place = importlib.import_module(name).__file__
+        assert place.startswith(sysconfig.get_path("purelib")), f"{{name}} was imported from {{place}}"
 '''
 
 
@@ -71,9 +75,9 @@ def main() -> None:
     typed.write_text(TYPED)
     run(python, "-m", "mypy", "--strict", "--cache-dir", WORK / "mypy", typed)
     if arguments != ["--no-tests"]:
-        (elsewhere / "conftest.py").write_text(GUARD)
+        (elsewhere / "wheel_guard.py").write_text(GUARD)
         unread = [f"--ignore={path}" for path in READ_SOURCES]
-        run(python, "-m", "pytest", "-p", "no:cacheprovider", *unread, *arguments, cwd=elsewhere)
+        run(python, "-m", "pytest", "-p", "wheel_guard", "-p", "no:cacheprovider", *unread, *arguments, cwd=elsewhere)
     print(f"wheel-test: {wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB, and {source.name} hold what they should")
 
 

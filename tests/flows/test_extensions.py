@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+import flows
+import storage
 from flows.config import PosmapConfig
 from flows.local import build_here
 from flows.other_panels import OWN_TARGETS, colored, other_panels, shown
@@ -104,7 +106,7 @@ def own_names(dataset) -> list[str]:
 
 def test_every_target_of_ours_is_drawn_by_its_own_function_or_known_to_be_none():
     declared = set()
-    for path in [*ROOT.glob("storage/*.py"), *ROOT.glob("flows/**/*.py")]:
+    for path in [*Path(storage.__file__).parent.glob("*.py"), *Path(flows.__file__).parent.rglob("*.py")]:
         declared |= set(re.findall(r"Target\(\s*name=\"([a-z_0-9]+)\"", path.read_text()))
     assert len(declared) > 40
     assert declared <= OWN_TARGETS

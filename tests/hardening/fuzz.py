@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import storage
 from tests.hardening.fuzz_targets import ROOT, TARGETS, Seed, fresh_seeds
 from tests.hardening.mutations import Mutation, mutated
 
@@ -35,6 +36,8 @@ TIME_LIMIT_S = 10.0
 MEMORY_LIMIT_BYTES = 1 << 30
 """More than the process has when it begins."""
 _OWN = ("geometry", "render", "storage", "train", "flows")
+_HOME = Path(storage.__file__).parents[1]
+"""Where the packages lie: in the checkout, or where a wheel was installed."""
 _START_LIMIT_S, _CHILD_LIMIT_S = 600.0, 300.0
 
 
@@ -102,7 +105,7 @@ def _raised_by_us(error: BaseException) -> bool:
         return False
     frame, line = last[0]
     path = Path(frame.f_code.co_filename)
-    own = path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in (*_OWN, "tests")
+    own = path.is_relative_to(ROOT / "tests") or any(path.is_relative_to(_HOME / name) for name in _OWN)
     return own and linecache.getline(str(path), line).lstrip().startswith("raise ")
 
 
@@ -113,8 +116,8 @@ def _is_part(found: str, right: str) -> bool:
 
 def _described(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(ROOT) and "/tests/" not in frame.filename]
-    where = f" in {Path(own[-1].filename).relative_to(ROOT)}:{own[-1].lineno}" if own else ""
+    own = [frame for frame in frames if any(Path(frame.filename).is_relative_to(_HOME / name) for name in _OWN)]
+    where = f" in {Path(own[-1].filename).relative_to(_HOME)}:{own[-1].lineno}" if own else ""
     return f"{type(error).__name__}: {str(error)[:160]}{where}"
 
 

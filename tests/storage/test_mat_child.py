@@ -18,6 +18,7 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import storage
 from storage.bad_sample import BadSample
 from storage.mat_child import KNOWN_NAMES, MAX_FILE_BYTES, BadMat, parse
 from storage.mat_reader import MatReader
@@ -324,7 +325,7 @@ serve(sys.stdin.buffer, os.fdopen(1, "wb"), worse)
 
 @pytest.fixture
 def worse(tmp_path) -> MatReader:
-    (tmp_path / "worse.py").write_text(WORSE.format(root=str(ROOT)))
+    (tmp_path / "worse.py").write_text(WORSE.format(root=str(Path(storage.__file__).parents[1])))
     with MatReader(timeout_s=0.4, command=[sys.executable, "-S", str(tmp_path / "worse.py")]) as reader:
         yield reader
 
@@ -401,7 +402,7 @@ def test_a_forgotten_reader_ends_its_child(good):
 def test_the_child_ends_when_its_parent_is_killed(tmp_path, good):
     (tmp_path / "good.mat").write_bytes(good)
     program = (
-        f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"import sys, time; sys.path.insert(0, {str(Path(storage.__file__).parents[1])!r})\n"
         "from storage.mat_reader import MatReader\n"
         "reader = MatReader()\n"
         f"reader.read_many([open({str(tmp_path / 'good.mat')!r}, 'rb').read()])\n"
