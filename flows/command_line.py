@@ -11,7 +11,7 @@ import typer
 from flows.commands import building, datasets, deploying, fitting, looking, models, sources, training
 from flows.commands.exit_codes import INTERRUPTED, NO_READER, WRONG_USE, complain, end_workers, exit_code_of
 from flows.errors import what_is_wrong
-from flows.progress import alive
+from flows.progress import alive, is_first_process
 
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]  # click's, wherever typer keeps it
 
@@ -66,9 +66,7 @@ def main() -> None:
 
 def _alive(words: Sequence[str]) -> AbstractContextManager[None]:
     """Signs of life in a pipe, of the command that these words ask for; under --json, and while it serves, there are none."""
-    quiet = (
-        "--json" in words or words[:1] in ([], ["browse"]) or os.environ.get("RANK", "0") != "0"
-    )  # of several processes one
+    quiet = "--json" in words or words[:1] in ([], ["browse"]) or not is_first_process()
     return nullcontext() if quiet else alive(" ".join(words[: 2 if words[0] == "model" else 1]))
 
 
@@ -78,7 +76,7 @@ def _drop_what_cannot_be_written() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
 
 
 def _code_of_broken_pipe(error: BrokenPipeError) -> int:
@@ -87,5 +85,10 @@ def _code_of_broken_pipe(error: BrokenPipeError) -> int:
     output.register(sys.stdout.fileno(), 0)
     if not output.poll(0):
         return exit_code_of(error)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at the end
+    _write_no_more()
     return NO_READER
+
+
+def _write_no_more() -> None:
+    """What is still to be flushed at the end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -80,7 +80,7 @@ def settled(
     that the file does not deploy, that has nothing to switch, or that is in `on` and `off`.
     """
     done = copy.deepcopy(dict(document))
-    flows = {full_name(deployment).partition("/")[0]: deployment for deployment in done["deployments"]}
+    flows = _by_flow(done)
     _check_switches(flows, on, off)
     for name, deployment in flows.items():
         before = there.get(full_name(deployment), Switches())
@@ -99,7 +99,7 @@ def settled(
 def parametrized(document: Mapping[str, Any], config: Path) -> dict[str, Any]:
     """The file with the parameters of a config file's tables. Raises WrongConfig."""
     done = copy.deepcopy(dict(document))
-    flows = {full_name(deployment).partition("/")[0]: deployment for deployment in done["deployments"]}
+    flows = _by_flow(done)
     for name, table in read_tables(config).items():
         if name not in flows:
             raise WrongConfig(f"{config}: [{name}] is not deployed by {PREFECT_FILE}; deployed: {', '.join(flows)}")
@@ -109,6 +109,10 @@ def parametrized(document: Mapping[str, Any], config: Path) -> dict[str, Any]:
         check_table(config, name, table, types)
         flows[name]["parameters"] = {**flows[name].get("parameters", {}), **table}
     return done
+
+
+def _by_flow(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {full_name(deployment).partition("/")[0]: deployment for deployment in document["deployments"]}
 
 
 def _check_switches(flows: Mapping[str, Mapping[str, Any]], on: Collection[str], off: Collection[str]) -> None:
@@ -140,7 +144,7 @@ def deploy(
     """
     folder = infra_folder(infra)
     document = read_document(folder / PREFECT_FILE)
-    settled(document, {}, on=on, off=off)
+    _check_switches(_by_flow(document), on, off)
     if config is not None:
         document = parametrized(document, config)
     automations = read_document(folder / AUTOMATIONS_FILE)["automations"]

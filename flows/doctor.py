@@ -13,7 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 State = Literal["ok", "absent", "broken"]
 """`absent`: something optional is not there. `broken`: something needed is not there, or something there does not work."""
@@ -73,17 +76,22 @@ def python_check(version: tuple[int, int]) -> Check:
     return Check("Python", "ok", found)
 
 
-def package_checks(requirements: Sequence[str]) -> Iterator[Check]:
-    """The packages that are always needed as one finding, and each extra as another; versions against the bounds."""
+def wanted_by_extra(requirements: Sequence[str]) -> "dict[str, list[Requirement]]":
+    """What this machine and this Python are to have for each extra; under "" what is always needed."""
     from packaging.requirements import Requirement
 
     groups: dict[str, list[Requirement]] = {"": []}
     for text in requirements:
         marked = re.search(r"extra\s*==\s*[\"']([\w-]+)[\"']", text)
         extra, need = marked[1] if marked else "", Requirement(text)
-        if need.marker is None or need.marker.evaluate({"extra": extra}):  # wanted on this machine, by this Python
+        if need.marker is None or need.marker.evaluate({"extra": extra}):
             groups.setdefault(extra, []).append(need)
-    for extra, wanted in groups.items():
+    return groups
+
+
+def package_checks(requirements: Sequence[str]) -> Iterator[Check]:
+    """The packages that are always needed as one finding, and each extra as another; versions against the bounds."""
+    for extra, wanted in wanted_by_extra(requirements).items():
         if extra in _FOR_THE_PROJECT:
             continue
         versions = {need.name: _installed(need.name) for need in wanted}

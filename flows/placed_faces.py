@@ -44,7 +44,7 @@ def placed_faces(
     of_distinct = [landmarks.positions(coefficients) for coefficients in products.distinct]
     of_each = np.stack([of_distinct[number] for number in products.numbers])
     cameras = [annotation.camera for annotation in annotations]
-    image_from_model = _images_from_model(cameras)
+    image_from_model = np.stack([camera.image_from_model for camera in cameras])
     in_image = of_each @ image_from_model[:, :, :3].swapaxes(-1, -2) + image_from_model[:, None, :, 3]
     poses, yaws = _poses(cameras)
     known = -1
@@ -55,10 +55,6 @@ def placed_faces(
         yield PlacedFace(
             vertices, of_distinct[number], read, image_from_model[place], in_image[place], poses[place], yaws[place]
         )
-
-
-def _images_from_model(cameras: Sequence[ScaledOrthographicCamera]) -> Float[np.ndarray, "n 3 4"]:
-    return np.stack([camera.image_from_model for camera in cameras])
 
 
 def _poses(cameras: Sequence[ScaledOrthographicCamera]) -> tuple[Float[np.ndarray, "n 7"], list[float]]:

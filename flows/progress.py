@@ -4,6 +4,7 @@ In a pipe the line comes by the clock, not by the work: whoever reads a log sees
 its work takes minutes, or before the work that can be counted has begun.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -78,6 +79,11 @@ _speakers: list[Callable[[], str]] = []
 """Who has a line to say, the innermost last."""
 _voice = threading.Lock()
 _said_at = 0.0
+
+
+def is_first_process() -> bool:
+    """Whether this process is the only one of a training, or the first of several (torch's RANK): of these one speaks."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def say(line: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from flows.errors import what_is_wrong
+from flows.progress import is_first_process
 from storage.dataset import ShardedDataset, open_dataset
 from storage.folder_lock import only_one_in
 from storage.manifest import digest_of
@@ -148,11 +149,6 @@ def train_here(
                 _measure(result, chosen.validation)
             _write_card(result, system, run_config, preset, chosen)
     return result
-
-
-def is_first_process() -> bool:
-    """Whether this process is the only one of a training, or the first of several (torch's RANK)."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _counted(chosen: _Validation) -> str:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flows.progress import is_due, say, told_meanwhile
-from flows.training import is_first_process, progress_line
+from flows.progress import is_due, is_first_process, say, told_meanwhile
+from flows.training import progress_line
 
 if TYPE_CHECKING:
     from train.run_log import Progress

@@ -4,6 +4,7 @@ Ours, because the usual packages bring a second build of torch. :class:`ResNet` 
 its state dicts load unchanged (:func:`load_pretrained`); nothing is ever downloaded.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,7 +115,7 @@ class PreActivationBottleneck(nn.Module):
 class PreActivationResNet(nn.Module):
     """ResNet with pre-activation that ends in one linear layer: (n c h w) to (n out).
 
-    The linear layer sees the mean of each channel; with `end_side` the last maps, so many pixels a side, as they are.
+    The linear layer sees the mean of each channel; with `side`, that of the pictures, the last maps as they are.
     """
 
     def __init__(
@@ -124,10 +125,10 @@ class PreActivationResNet(nn.Module):
         in_channels: int,
         out_features: int,
         width: int = 64,
-        end_side: int | None = None,
+        side: int | None = None,
     ) -> None:
         super().__init__()
-        self.takes_means = end_side is None
+        self.takes_means = side is None
         self.conv1 = nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
@@ -140,7 +141,9 @@ class PreActivationResNet(nn.Module):
                 channels = width * 2**stage * EXPANSION
         self.layers = nn.Sequential(*layers)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.fc = nn.Linear(channels * (1 if end_side is None else end_side**2), out_features)
+        halvings = 1 + len(blocks)
+        n_places = 1 if side is None else math.ceil(side / 2**halvings) ** 2
+        self.fc = nn.Linear(channels * n_places, out_features)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """One number for each output."""

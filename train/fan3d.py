@@ -139,9 +139,7 @@ class Fan3d(System):
                     blocks=config.depth_blocks,
                     width=config.width,
                     n_heatmaps=n if config.depth_heatmaps else 0,
-                    end_side=math.ceil(config.size_px / 2 ** (1 + len(config.depth_blocks)))
-                    if config.depth_places
-                    else None,
+                    side=config.size_px if config.depth_places else None,
                 ),
             }
         )

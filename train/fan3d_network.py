@@ -153,8 +153,8 @@ class DepthRegressor(PreActivationResNet):
 
     The paper's m is p; 0 is its ablation, depth from the picture alone.
 
-    ResNet-200 with pre-activation, 3 + p input channels, and the mean of each channel at its end; with `end_side` the last
-    maps, so many pixels a side, as they are (ours, for small nets: a mean hardly says where a thing is). New filters of
+    ResNet-200 with pre-activation, 3 + p input channels, and the mean of each channel at its end; with `side`, the
+    pictures' own, the last maps as they are (ours, for small nets: a mean hardly says where a thing is). New filters of
     the first layer and the last layer start from a Gaussian of σ = 0.01 (section 2.3).
     """
 
@@ -165,10 +165,10 @@ class DepthRegressor(PreActivationResNet):
         blocks: Sequence[int] = RESNET_200,
         width: int = 64,
         n_heatmaps: int | None = None,
-        end_side: int | None = None,
+        side: int | None = None,
     ) -> None:
         n_heatmaps = n_landmarks if n_heatmaps is None else n_heatmaps
-        super().__init__(blocks, in_channels=3 + n_heatmaps, out_features=n_landmarks, width=width, end_side=end_side)
+        super().__init__(blocks, in_channels=3 + n_heatmaps, out_features=n_landmarks, width=width, side=side)
         nn.init.normal_(self.conv1.weight[:, 3:].data, std=0.01)
         nn.init.normal_(self.fc.weight, std=0.01)
         nn.init.zeros_(self.fc.bias)

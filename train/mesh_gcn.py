@@ -1,13 +1,13 @@
 """CNN and graph network trained to every vertex of the model (Meng et al. 2022)."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,26 +15,17 @@ from geometry.hierarchy import PAPER_LEVELS, MeshHierarchy, build_hierarchy
 from geometry.mesh import Mesh
 from geometry.morphable_model import SurfacePoints
 from storage.dataset import ShardedDataset
+from train.coarse import COARSE, CoarseConfig, CoarseSystem
 from train.mesh_gcn_network import Aggregation, MeshRegressor, Output, mesh_loss
 from train.resizing import averaged
-from train.system import (
-    COARSE,
-    Batch,
-    OptimiserConfig,
-    PhaseConfig,
-    System,
-    SystemConfig,
-    check_coarse,
-    check_targets,
-    landmark_errors,
-)
+from train.system import Batch, OptimiserConfig, PhaseConfig, check_targets
 
 LossName = Literal["ours", "l1", "l2", "smooth-l1"]
 MEAN_FACES = 512
 """Samples that the mean training face is taken from, spread evenly over the data set."""
 
 
-class MeshGcnConfig(SystemConfig, frozen=True, extra="forbid"):
+class MeshGcnConfig(CoarseConfig, frozen=True, extra="forbid"):
     """The network, its levels and its loss. The picture's side is twice the root of the finest level's vertices."""
 
     levels: tuple[int, ...] = Field(PAPER_LEVELS, min_length=1, description="Vertices of the levels, 16 · 4ᵏ.")
@@ -52,20 +43,9 @@ class MeshGcnConfig(SystemConfig, frozen=True, extra="forbid"):
         description="A dense layer makes an output at the 16 vertices from the embedding; it is enlarged and added to the last.",
     )
     loss: LossName = Field("ours", description="The paper's loss, or what it is compared with.")
-    depth_offset: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="The share of a sample's mean error in z that counts: no picture tells where z is 0.",
-    )
     loss_vertices: int | None = Field(
         None, ge=16, description="So many vertices, spread evenly over the list, carry the loss; none: all of them."
     )
-
-    @model_validator(mode="after")
-    def _coarse_has_a_shortcut(self) -> "MeshGcnConfig":
-        check_coarse(self, has_shortcut=self.shortcut)
-        return self
 
 
 def paper() -> MeshGcnConfig:
@@ -102,7 +82,7 @@ def tiny() -> MeshGcnConfig:
 PRESETS = {"paper": paper, "tiny": tiny}
 
 
-class MeshGcn(System):
+class MeshGcn(CoarseSystem):
     """The network over a model's mesh, and the model's linear basis that makes the true vertices."""
 
     name: Literal["mesh_gcn"] = "mesh_gcn"
@@ -198,17 +178,10 @@ class MeshGcn(System):
             loss = functional.smooth_l1_loss(differences, torch.zeros_like(differences))
         return {"loss": loss, "distance_px": differences.detach().norm(dim=-1).mean() / self._scale}
 
-    def learns(self, phase: PhaseConfig) -> Iterator[nn.Parameter]:
-        """Everything, or encoder and dense layer."""
-        if phase.name != COARSE:
-            yield from self.network.parameters()
-        elif self.network.shortcut is not None:
-            for part in (self.network.encoder, self.network.embedding, self.network.shortcut):
-                yield from part.parameters()
-
-    def errors(self, batch: Batch, phase: PhaseConfig) -> Float[np.ndarray, " n"]:
-        """As of every system; of the vertices that the dense layer alone gives in its own phase."""
-        return landmark_errors(self, self.predict_landmarks(batch["image"], coarse=phase.name == COARSE), batch)
+    def coarse_parts(self) -> Sequence[nn.Module]:
+        """Encoder and dense layer."""
+        assert self.network.shortcut is not None
+        return self.network.encoder, self.network.embedding, self.network.shortcut
 
     def predict_vertices(self, images: Float[Tensor, "n 3 s s"], *, coarse: bool = False) -> Float[Tensor, "n V 3"]:
         """Every vertex in pixels of the crop."""

@@ -1,29 +1,20 @@
 """PRNet: position maps regressed from pictures, with a weighted loss (Feng et al. 2018)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from storage.dataset import ShardedDataset
+from train.coarse import COARSE, CoarseConfig, CoarseSystem
 from train.prnet_network import PAPER_MOMENTUM, Initialisation, PositionMapNetwork
 from train.resizing import averaged
-from train.system import (
-    COARSE,
-    Batch,
-    OptimiserConfig,
-    PhaseConfig,
-    System,
-    SystemConfig,
-    check_coarse,
-    check_targets,
-    landmark_errors,
-)
+from train.system import Batch, OptimiserConfig, PhaseConfig, check_targets
 
 MEAN_MAPS = 256
 """Samples that the mean training map is taken from, spread evenly over the data set."""
@@ -38,7 +29,7 @@ PAPER_RATIO = (16.0, 4.0, 3.0, 0.0)
 """Weights of the 68 landmarks, of eyes, nose and mouth, of the rest of the face, and of the neck (section 3.2)."""
 
 
-class PRNetConfig(SystemConfig, frozen=True, extra="forbid"):
+class PRNetConfig(CoarseConfig, frozen=True, extra="forbid"):
     """The network, its loss and its schedule."""
 
     width: int = Field(16, ge=4, description="Channels of the first layer.")
@@ -60,12 +51,6 @@ class PRNetConfig(SystemConfig, frozen=True, extra="forbid"):
         description="Hidden units of two dense layers from the encoder's end to a map of 4 × 4 texels, which is enlarged and "
         "added to the decoder's; 0: no such layers, as in the paper.",
     )
-    depth_offset: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="The share of a sample's mean error in z that counts: no picture tells where z is 0.",
-    )
     weights: tuple[float, float, float, float] = Field(
         PAPER_RATIO, description="Loss weights of landmarks : eyes, nose and mouth : rest of the face : neck."
     )
@@ -80,11 +65,6 @@ class PRNetConfig(SystemConfig, frozen=True, extra="forbid"):
     margin: float = Field(
         0.25, ge=0, description="Positions from −margin to 1 + margin sides of the crop fit into the sigmoid's (0, 1)."
     )
-
-    @model_validator(mode="after")
-    def _coarse_has_a_shortcut(self) -> "PRNetConfig":
-        check_coarse(self, has_shortcut=self.shortcut > 0)
-        return self
 
 
 def paper() -> PRNetConfig:
@@ -123,7 +103,7 @@ def tiny() -> PRNetConfig:
 PRESETS = {"paper": paper, "tiny": tiny}
 
 
-class PRNet(System):
+class PRNet(CoarseSystem):
     """Network, weight mask and the way from a map to landmarks, all of one atlas."""
 
     name: Literal["prnet"] = "prnet"
@@ -197,17 +177,10 @@ class PRNet(System):
         errors = squared if self.config.loss == "squares" else (squared + NEAR**2).sqrt() - NEAR
         return {"loss": (errors * weights).sum(dim=(1, 2)).mean() / weights.sum(), "distance_px": distance}
 
-    def learns(self, phase: PhaseConfig) -> Iterator[nn.Parameter]:
-        """Everything, or encoder and dense layers."""
-        if phase.name != COARSE:
-            yield from self.network.parameters()
-        elif self.network.shortcut is not None:
-            yield from self.network.encoder.parameters()
-            yield from self.network.shortcut.parameters()
-
-    def errors(self, batch: Batch, phase: PhaseConfig) -> Float[np.ndarray, " n"]:
-        """As of every system; of a map that the dense layers alone make in their own phase."""
-        return landmark_errors(self, self.predict_landmarks(batch["image"], coarse=phase.name == COARSE), batch)
+    def coarse_parts(self) -> Sequence[nn.Module]:
+        """Encoder and dense layers."""
+        assert self.network.shortcut is not None
+        return self.network.encoder, self.network.shortcut
 
     def predict_maps(self, images: Float[Tensor, "n 3 s s"], *, coarse: bool = False) -> Float[Tensor, "n 3 s s"]:
         """Position maps in pixels of the crops, of the data set's size; uncovered texels hold what the network says."""

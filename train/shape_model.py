@@ -19,11 +19,12 @@ from train.metrics import best_similarity, moved_onto
 KEPT_VARIANCE = 0.98
 _ALIGNMENTS = 5
 _ROBUST_STEPS = 15
-_FAR_OFF = 3.0  # standard deviations at which the pull of a point has fallen to a quarter
-_LEAST_ERROR = 1e-4  # of the shape's size
-_RAYLEIGH_MEDIAN = float(
-    np.sqrt(2 * np.log(2))
-)  # of a distance in the plane, in standard deviations of each coordinate
+_FAR_OFF = 3.0
+"""Standard deviations at which the pull of a point has fallen to a quarter."""
+_LEAST_ERROR = 1e-4
+"""Of the shape's size."""
+_RAYLEIGH_MEDIAN = float(np.sqrt(2 * np.log(2)))
+"""Of a distance in the plane, in standard deviations of each coordinate."""
 _POSE_STEPS = 100
 _Y_DOWN = np.array([1.0, -1.0, 1.0])
 

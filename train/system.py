@@ -88,16 +88,6 @@ class SystemConfig(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-COARSE = "coarse"
-"""The phase of `prnet` and `mesh_gcn` in which encoder and shortcut learn alone, many times as fast as the whole (ours)."""
-
-
-def check_coarse(config: SystemConfig, *, has_shortcut: bool) -> None:
-    """Raises ValueError for a :data:`COARSE` phase of a network that has no shortcut to learn."""
-    if not has_shortcut and any(phase.name == COARSE for phase in config.phases):
-        raise ValueError(f"phase {COARSE} is the shortcut's, and the config has none: leave it out of phases")
-
-
 class System(ABC):
     """A network and what it takes to train it and to use it."""
 

@@ -39,19 +39,19 @@ def exit_code_of(error: Exception) -> int:
 
 def _extra_of(module: str) -> str:
     """The extra whose packages a module is of; empty where it is of none. A `make build` brings none of them."""
-    import re
     from importlib.metadata import PackageNotFoundError, requires
 
+    from flows.doctor import wanted_by_extra
+
     try:
-        lines = requires("facefoundry") or []
+        groups = wanted_by_extra(requires("facefoundry") or [])
     except PackageNotFoundError:
         return ""
     wanted = module.partition(".")[0].replace("_", "-")
-    for line in lines:
-        found = re.match(r"([\w-]+).*extra\s*==\s*[\"']([\w-]+)", line)
-        if found and found[1].removesuffix("-bin").replace("_", "-") == wanted:
-            return found[2]
-    return ""
+    names = {
+        extra: {need.name.removesuffix("-bin").replace("_", "-") for need in needs} for extra, needs in groups.items()
+    }
+    return next((extra for extra, known in names.items() if extra and wanted in known), "")
 
 
 def _sentence_of(error: OSError) -> str:
