@@ -381,10 +381,8 @@ def _publish_new(version: Store, job: Job) -> None:
     if not draft.n_samples:
         first = f". The first: {draft.rejected[0].source_id}: {draft.rejected[0].reason}" if draft.rejected else ""
         raise TooManyBad(f"none of the {job.plan.n_slots} samples can be used, so there is nothing to publish{first}")
-    written = shown_objects(job, ShardedDataset(version, draft))
-    for key, data in written.items():
-        version.put(key, data)
-    publish(version, draft, written={PICTURES_KEY: planned_list(version, job.plan, "pictures")[0], **written})
+    listed = {PICTURES_KEY: planned_list(version, job.plan, "pictures")[0]}
+    publish(version, draft, written=listed, shown=lambda: shown_objects(job, ShardedDataset(version, draft)))
 
 
 def planned_list(version: Store, plan: DatasetPlan, name: str) -> tuple[bytes, list[list[str]]]:

@@ -127,9 +127,9 @@ def in_workers(work: Callable[..., T], calls: Sequence[tuple], workers: int) -> 
 
 
 def _modules_of(work: Callable[..., object]) -> list[str]:
-    """What a worker will import: the work's module, and those of the recipes that were planned with here."""
+    """What a worker will import: the work's module, those of the recipes that were planned with here, and a first loop."""
     recipes = (place.partition(":")[0] for place in RECIPES.values())
-    return [work.__module__, *(name for name in recipes if name in sys.modules)]
+    return [work.__module__, *(name for name in recipes if name in sys.modules), "flows.worker_start"]
 
 
 def start_forkserver(work: Callable[..., object]) -> None:

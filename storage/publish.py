@@ -10,7 +10,7 @@ others leave with :class:`PublishedMeanwhile`.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -33,7 +33,17 @@ from storage.manifest import (
     table_digests,
 )
 from storage.phases import Phase, reach
-from storage.store import DamagedObject, ExchangedObject, LocalStore, MissingObject, ObjectReader, Place, Store, is_key
+from storage.store import (
+    Bytes,
+    DamagedObject,
+    ExchangedObject,
+    LocalStore,
+    MissingObject,
+    ObjectReader,
+    Place,
+    Store,
+    is_key,
+)
 from storage.stores import store_at
 from storage.zarr_format import ChunkFormat, DamagedBytes, chunk_format_of, group_metadata, table_key, table_metadata
 
@@ -184,15 +194,21 @@ def draft_manifest(
 
 
 def publish(
-    store: Store, draft: DatasetManifest, *, written: Mapping[str, bytes] | None = None, threads: int = _THREADS
+    store: Store,
+    draft: DatasetManifest,
+    *,
+    written: Mapping[str, bytes] | None = None,
+    shown: Callable[[], Mapping[str, bytes]] = dict,
+    threads: int = _THREADS,
 ) -> DatasetManifest:
     """Read every object and hold it to its receipt, then write the manifest: from then on it is a data set.
 
-    Objects that came after the draft (contact sheets, cards) become part of the version too; `written` are the bytes of
-    those that the caller has put, which they are held to. Publishing twice changes nothing. Raises MissingObject or
-    DamagedObject when a shard is not as its receipt says, tables and metadata not as the plan does, or an object not as it
-    was written; PublishedMeanwhile on an object store where another builder was faster; and ValueError when the folder
-    holds another published version, or objects among the arrays that no receipt answers for.
+    Objects that came after the draft become part of the version too; `written` are the bytes of those that the caller has
+    put, which they are held to. `shown()` makes the last ones, what people look at (contact sheets, cards), in this thread
+    while others read; they are put here, and then read and held to what was made. Publishing twice changes nothing.
+    Raises MissingObject or DamagedObject when a shard is not as its receipt says, tables and metadata not as the plan
+    does, or an object not as it was written; PublishedMeanwhile on an object store where another builder was faster; and
+    ValueError when the folder holds another published version, or objects among the arrays that no receipt answers for.
     """
     reach(Phase.VERIFY, draft.version)
     promised = {info.key: info for info in draft.objects if info.first is not None}
@@ -215,7 +231,18 @@ def publish(
         return info
 
     with ThreadPoolExecutor(threads) as pool:
-        manifest = draft.model_copy(update={"objects": tuple(pool.map(checked, keys))})
+        try:
+            readings = {key: pool.submit(checked, key) for key in keys}
+            last = shown()
+            for key, data in last.items():
+                info = _info_of(key, data)
+                constants[key] = info.sha256
+                put_unpublished(store, draft.plan, info, data)
+            objects = {key: reading.result() for key, reading in readings.items() if key not in last}
+        finally:
+            pool.shutdown(cancel_futures=True)  # after a damaged object, or Ctrl-C, nobody wants the others
+    objects |= {key: checked(key) for key in last}
+    manifest = draft.model_copy(update={"objects": tuple(objects[key] for key in sorted(objects))})
     reach(Phase.PUBLISH, draft.version)
     data = manifest.to_bytes()
     if store.put_if_absent(MANIFEST_KEY, data):
@@ -230,6 +257,20 @@ def publish(
     elif not store.has_lock:
         raise PublishedMeanwhile(store.place, None)
     return manifest
+
+
+def put_unpublished(store: Store, plan: DatasetPlan, info: ObjectInfo, data: Bytes | Sequence[Bytes]) -> None:
+    """Put an object of a version that is being built, which `info` describes.
+
+    Where there is no lock, one with other bytes may be there: a dead builder's, or that of one at work on another type of
+    machine. It is overwritten, but never in a published version: raises PublishedMeanwhile.
+    """
+    if store.has_lock:
+        store.put(info.key, data)
+    elif not store.put_if_absent(info.key, data) and not is_as_described(store, info):
+        if is_published(store, plan):
+            raise PublishedMeanwhile(store.place, None)
+        store.put(info.key, data)
 
 
 def point_latest(dataset: Store, version: str) -> None:
@@ -302,12 +343,15 @@ def describe_object(store: Store, key: str, *, about_bytes: int | None = None) -
         reader = store.open(key)
         about_bytes = reader.size
     if about_bytes <= _WHOLE:
-        data = store.get(key)
-        return ObjectInfo(key=key, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        return _info_of(key, store.get(key))
     try:
         return _hashed(reader, key)
     except ExchangedObject:  # mended under our eyes: what counts is what is there now
         return _hashed(store.open(key), key)
+
+
+def _info_of(key: str, data: bytes) -> ObjectInfo:
+    return ObjectInfo(key=key, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _hashed(reader: ObjectReader, key: str) -> ObjectInfo:

@@ -7,6 +7,7 @@ since the index says where each chunk begins.
 
 import hashlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from pydantic import JsonValue
 from storage.bad_sample import BadSample
 from storage.manifest import DatasetPlan, ObjectInfo, Receipt, RejectedSlot, receipt_bytes, receipt_key
 from storage.phases import Phase, reach
-from storage.publish import PublishedMeanwhile, is_as_described, is_published
+from storage.publish import put_unpublished
 from storage.store import DamagedObject, MissingObject, ObjectReader, Store
 from storage.zarr_format import CHECKSUM_BYTES, ChunkFormat, DamagedBytes, ShardFormat, is_hole
 
@@ -27,6 +28,7 @@ LABEL_BYTES = 32
 READ_TOGETHER = 8
 """So many samples of a shard are worth reading together, where they are small."""
 _SMALL_BYTES = 4096
+_THREADS = 4
 
 
 def label(fingerprint: str, target: str, shard: int) -> bytes:
@@ -71,7 +73,7 @@ class ShardWriter:
             raise ValueError(
                 f"{len(undecided)} slots of shard {self._shard} have neither sample nor reason, first {undecided[0]}"
             )
-        objects = tuple(self._store_array(name, format) for name, format in self._formats.items())
+        objects = self._store_arrays()
         receipt = Receipt(
             fingerprint=self._fingerprint,
             shard=self._shard,
@@ -85,7 +87,7 @@ class ShardWriter:
         data = receipt_bytes(receipt)
         key, digest = receipt_key(self._shard), hashlib.sha256(data).hexdigest()
         reach(Phase.RECEIPT, key)
-        self._store_object(ObjectInfo(key=key, bytes=len(data), sha256=digest), [data])
+        put_unpublished(self._store, self._plan, ObjectInfo(key=key, bytes=len(data), sha256=digest), data)
         return receipt
 
     def _check_open(self, slot: int) -> None:
@@ -96,7 +98,22 @@ class ShardWriter:
         if slot in self._chunks or slot in self._rejected:
             raise ValueError(f"slot {slot} was already given a sample or a reason")
 
-    def _store_array(self, name: str, format: ShardFormat) -> ObjectInfo:
+    def _store_arrays(self) -> tuple[ObjectInfo, ...]:
+        """One object per array; while one is hashed, others wait for the disk or the network."""
+        writings: list[tuple[ObjectInfo, Future[None]]] = []
+        with ThreadPoolExecutor(_THREADS) as pool:
+            try:
+                for name, format in self._formats.items():
+                    info, parts = self._array(name, format)
+                    reach(Phase.SHARD, info.key)
+                    writings.append((info, pool.submit(put_unpublished, self._store, self._plan, info, parts)))
+                for _, writing in writings:
+                    writing.result()
+            finally:
+                pool.shutdown(cancel_futures=True)  # where one cannot be stored, the others would be tried in vain
+        return tuple(info for info, _ in writings)
+
+    def _array(self, name: str, format: ShardFormat) -> tuple[ObjectInfo, list[bytes]]:
         parts = [label(self._fingerprint, name, self._shard)]
         index = format.empty_index()
         position = LABEL_BYTES
@@ -119,18 +136,7 @@ class ShardWriter:
             first=self._slots.start,
             stop=self._slots.stop,
         )
-        reach(Phase.SHARD, info.key)
-        self._store_object(info, parts)
-        return info
-
-    def _store_object(self, info: ObjectInfo, parts: list[bytes]) -> None:
-        if self._store.has_lock:
-            self._store.put(info.key, parts)
-        elif not self._store.put_if_absent(info.key, parts) and not is_as_described(self._store, info):
-            # A dead builder's, or that of one at work on another type of machine; of a published version never.
-            if is_published(self._store, self._plan):
-                raise PublishedMeanwhile(self._store.place, None)
-            self._store.put(info.key, parts)
+        return info, parts
 
 
 class ShardReader:

@@ -301,6 +301,48 @@ def test_a_draft_can_be_read_and_what_is_drawn_from_it_is_published_too(unpublis
     assert verify(unpublished) == []
 
 
+def test_what_is_shown_is_put_read_again_and_published(unpublished, plan):
+    draft = draft_manifest(unpublished, plan())
+    unpublished.put("card.html", b"of an attempt that ended before the manifest")
+    manifest = publish(unpublished, draft, shown=lambda: {"card.html": b"new", "contact_sheet.png": b"a picture"})
+    assert [info.key for info in manifest.objects] == sorted(key for key in unpublished.list() if key != MANIFEST_KEY)
+    assert {key: unpublished.get(key) for key in ("card.html", "contact_sheet.png")} == {
+        "card.html": b"new",
+        "contact_sheet.png": b"a picture",
+    }
+    assert verify(unpublished) == []
+
+
+def test_what_is_shown_is_held_to_what_was_made(unpublished, plan, monkeypatch):
+    draft, put = draft_manifest(unpublished, plan()), unpublished.put
+
+    def put_with_a_turned_bit(key: str, data: bytes) -> None:
+        put(key, b"Made" if key == "card.html" else data)
+
+    monkeypatch.setattr(unpublished, "put", put_with_a_turned_bit)
+    with pytest.raises(DamagedObject, match=r"card\.html is not what this build has written"):
+        publish(unpublished, draft, shown=lambda: {"card.html": b"made"})
+    assert not is_published(unpublished, plan())
+
+
+def test_a_damaged_shard_is_noticed_while_what_is_shown_is_made(unpublished, plan):
+    draft = draft_manifest(unpublished, plan())
+    good = unpublished.get("seed/c.0")
+    unpublished.put("seed/c.0", good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(DamagedObject, match=r"seed/c\.0 is not what the shard's receipt says"):
+        publish(unpublished, draft, shown=lambda: {"card.html": b"made"})
+    assert not is_published(unpublished, plan())
+
+
+def test_a_picture_that_cannot_be_made_ends_publishing(unpublished, plan):
+    def shown() -> dict[str, bytes]:
+        raise MissingObject("image/c.0")
+
+    with pytest.raises(MissingObject):
+        publish(unpublished, draft_manifest(unpublished, plan()), shown=shown)
+    assert not is_published(unpublished, plan())
+
+
 def test_a_published_version_never_changes(tmp_path, build, plan, tables):
     manifest = build(tmp_path)
     store = LocalStore(tmp_path / "toy" / manifest.version)

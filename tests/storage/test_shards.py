@@ -1,5 +1,6 @@
 """Shards are plain Zarr to Zarr, and to us: checked to the last bit, the same bytes every time."""
 
+import errno
 import json
 
 import numpy as np
@@ -241,6 +242,21 @@ def test_a_shard_of_holes_alone_can_be_written_and_read_by_zarr(tmp_path, plan, 
     write_shard(store, plan(), 1, range(10))
     assert store.size("seed/c.1") == LABEL_BYTES + 4 * 16 + 4
     assert (zarr.open_array(tmp_path / "seed", mode="r")[4:8] == np.iinfo(np.int64).min).all()
+
+
+def test_a_shard_has_no_receipt_when_one_of_its_arrays_cannot_be_stored(tmp_path, plan, sample):
+    class FullDisk(LocalStore):
+        def put(self, key, data):
+            if key.startswith("position_map/"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().put(key, data)
+
+    writer = ShardWriter(FullDisk(tmp_path), plan(), 2)
+    for slot in plan().slots(2):
+        writer.add(slot, sample(slot))
+    with pytest.raises(OSError, match="No space left"):
+        writer.finish()
+    assert "receipts/00002.json" not in set(LocalStore(tmp_path).list())
 
 
 def test_a_shard_is_not_finished_before_every_slot_is_decided(tmp_path, plan, sample):
