@@ -16,6 +16,7 @@ from flows.config import BuildConfig
 from flows.errors import ShardsDamaged, WorkerDied
 from flows.progress import ProgressMaker, silent_for
 from flows.recipe import RECIPES
+from geometry.models import BUILT_IN
 from storage.processes import end_with_parent, usable_cores
 
 T = TypeVar("T")
@@ -44,7 +45,7 @@ def build_here(
 
     def start_ahead(n_pictures: int) -> None:
         if scheduler is None and (workers or usable_cores()) > 1 and n_pictures > config.shard_size:
-            start_forkserver(build_shard)
+            start_forkserver(build_shard, model)
 
     def attempt() -> Published:
         with opened_build(config, source=source, model=model, out=out, files=files, on_listed=start_ahead) as build:
@@ -132,14 +133,15 @@ def _modules_of(work: Callable[..., object]) -> list[str]:
     return [work.__module__, *(name for name in recipes if name in sys.modules), "flows.worker_start"]
 
 
-def start_forkserver(work: Callable[..., object]) -> None:
+def start_forkserver(work: Callable[..., object], model: str | Sequence[str] = "") -> None:
     """Begin to start the process that workers are forked from, unless it runs; it imports what `work` needs meanwhile.
 
     It gets this installation's modules: it would look in the current folder first, where another checkout may lie, or
     somebody's own `geometry` or `train`. Ctrl-C is not for it: while it imports it would show where it was interrupted.
     Its workers hear it again (:func:`storage.processes.end_with_parent`).
     """
-    forkserver.set_forkserver_preload(_modules_of(work))  # imported once, not once for each worker
+    built_in = ["flows.worker_start_built_in"] if model == BUILT_IN else []
+    forkserver.set_forkserver_preload([*_modules_of(work), *built_in])  # imported once, not once for each worker
     resource_tracker.ensure_running()  # first, for it would unblock what is blocked here
     name = "PYTHONSAFEPATH"
     before = os.environ.get(name)

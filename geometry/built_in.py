@@ -147,6 +147,11 @@ class BuiltInModel(MorphableModel):
 
     # ------------------------------------------------------------------------------------------ shapes
 
+    def decode(self) -> None:
+        """Decode what shapes are made of now, not when it is first asked for: processes forked from this one share it."""
+        _ = self._subdivision, self._identity_modes, self._expression_modes, self.file.cage_mean, self.mirror
+        _ = self.identity_stddevs, self.expression_stddevs, self.landmark_vertices
+
     @cached_property
     def _subdivision(self) -> sp.csr_matrix:
         return self.file.subdivision[self.template_vertices]

@@ -120,6 +120,24 @@ def test_a_pickle_where_numbers_should_be_is_refused(tmp_path: Path) -> None:
         BuiltInFile(path)
 
 
+def test_after_decoding_shapes_and_landmarks_are_the_same_and_the_file_is_not_read_again(
+    skin: BuiltInModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(5)
+    z = Coefficients(rng.normal(size=199) * skin.identity_stddevs, rng.normal(size=29) * skin.expression_stddevs)
+    expected, landmarks = skin.vertices(z), skin.landmark_vertices
+    decoded = BuiltInModel(BuiltInFile(), ("skin",))
+    decoded.decode()
+
+    def read(file: BuiltInFile, name: str) -> None:
+        raise AssertionError(f"{name} is read after all")
+
+    monkeypatch.setattr(BuiltInFile, "_read", read)
+    np.testing.assert_array_equal(decoded.vertices(z), expected)
+    np.testing.assert_array_equal(decoded.landmark_vertices, landmarks)
+    assert decoded.rows(decoded.landmarks) is not None
+
+
 def test_a_head_needs_numpy_and_scipy_alone_and_never_decodes_the_colours() -> None:
     code = (
         "import sys; from geometry.built_in import load_built_in; model = load_built_in(); "
