@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -27,7 +28,7 @@ from geometry import load_model
 from geometry.model_archive import open_model, save_model
 from geometry.models import BUILT_IN
 from geometry.morphable_model import DenseModel, MorphableModel
-from render.preview import encode_png
+from render.preview import Picture, encode_png
 from storage.bad_sample import BadSample
 from storage.card import card_objects
 from storage.dataset import ShardedDataset, open_dataset
@@ -382,7 +383,7 @@ def _publish_new(version: Store, job: Job) -> None:
         first = f". The first: {draft.rejected[0].source_id}: {draft.rejected[0].reason}" if draft.rejected else ""
         raise TooManyBad(f"none of the {job.plan.n_slots} samples can be used, so there is nothing to publish{first}")
     listed = {PICTURES_KEY: planned_list(version, job.plan, "pictures")[0]}
-    publish(version, draft, written=listed, shown=lambda: shown_objects(job, ShardedDataset(version, draft)))
+    publish(version, draft, written=listed, shown=lambda: drawn_objects(job, ShardedDataset(version, draft)))
 
 
 def planned_list(version: Store, plan: DatasetPlan, name: str) -> tuple[bytes, list[list[str]]]:
@@ -408,11 +409,18 @@ def _before_list(plan: DatasetPlan, name: str) -> bytes:
     return b'{"config":' + canonical_json(plan.config) + f',"{name}":'.encode()
 
 
-def shown_objects(job: Job, dataset: ShardedDataset) -> dict[str, bytes]:
-    """What people look at, drawn from what is stored: the contact sheet, and the data card as HTML and Markdown."""
+def drawn_objects(job: Job, dataset: ShardedDataset) -> dict[str, bytes]:
+    """:func:`shown_objects` with the contact sheet that the recipe draws."""
     recipe, _ = _prepared(job)
-    sheet = encode_png(recipe.contact_sheet(dataset))
-    return {CONTACT_SHEET_KEY: sheet, **card_objects(dataset, sheet)}
+    return shown_objects(dataset, recipe.contact_sheet(dataset))
+
+
+def shown_objects(dataset: ShardedDataset, contact_sheet: Picture) -> dict[str, bytes]:
+    """What people look at, drawn from what is stored: the contact sheet, and the data card as HTML and Markdown."""
+    with ThreadPoolExecutor(1) as pool:  # a third of a second that need not be waited for
+        png = pool.submit(encode_png, contact_sheet)
+        card = card_objects(dataset, contact_sheet)
+        return {CONTACT_SHEET_KEY: png.result(), **card}
 
 
 def describe_published(dataset: ShardedDataset) -> Published:

@@ -8,10 +8,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from pydantic import Field
 
-from flows import build, presets
-from flows.config import IMAGES, BuildConfig
+from flows import build
+from flows.config import IMAGES
 from flows.dataset_events import announce, failure_announced, one_at_a_time
-from flows.flow_forms import described
+from flows.flow_forms import Model, Out, Scheduler, Workers, described
+from flows.presets import PRESETS
 from flows.run_pages import name_build, show_build, summary
 from storage.face_targets import Maps
 from storage.phases import Phase, reach
@@ -32,8 +33,8 @@ def build_300wlp_posmaps(
     source: Annotated[
         str | None, Field(description="Folder of 300W-LP or AFLW2000-3D; none: the built-in sample.")
     ] = None,
-    model: Annotated[str, Field(description="'built-in', or the morphable model's file or folder.")] = "built-in",
-    out: Annotated[str, Field(description="Where data sets lie.")] = "datasets",
+    model: Model = "built-in",
+    out: Out = "datasets",
     size: Annotated[int, Field(ge=128, le=512, description="Side of crops and maps in pixels.")] = 256,
     maps: Annotated[
         Maps,
@@ -63,10 +64,8 @@ def build_300wlp_posmaps(
     mask: Annotated[
         str | None, Field(description="A square PNG painted over the fields' atlas, with the targets `parts`.")
     ] = None,
-    workers: Annotated[int, Field(ge=0, description="Worker processes; 0: one for each core.")] = 0,
-    scheduler: Annotated[
-        str | None, Field(description="A Dask scheduler's address, or 'local'; none: processes of this machine.")
-    ] = None,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
     max_bad: Annotated[
         float, Field(ge=0, le=1, description="Share of bad samples that does not stop the build.")
     ] = 0.01,
@@ -75,26 +74,25 @@ def build_300wlp_posmaps(
     ] = "quarantine",
 ) -> dict[str, object]:
     """PRNet's position maps from 300W-LP, published as a data set of Zarr shards. Running it twice does it once."""
-    with failure_announced("300wlp-posmaps"):
-        config = presets.posmaps_300wlp(
-            size_px=size,
-            maps=maps,
-            images=images,
-            atlas=atlas,
-            copies=copies,
-            augment=augment,
-            compat=compat,
-            seed=seed,
-            targets=targets,
-            field_atlas=field_atlas,
-        )
-    files = {} if mask is None else {"mask": mask}
+    options = {
+        "size": size,
+        "maps": maps,
+        "images": images,
+        "atlas": atlas,
+        "copies": copies,
+        "augment": augment,
+        "compat": compat,
+        "seed": seed,
+        "targets": targets,
+        "field_atlas": field_atlas,
+    }
     return run_build(
-        config,
+        "300wlp-posmaps",
+        options,
         source=source,
         model=model,
         out=out,
-        files=files,
+        files={} if mask is None else {"mask": mask},
         workers=workers,
         max_bad=max_bad,
         on_bad=on_bad,
@@ -103,7 +101,8 @@ def build_300wlp_posmaps(
 
 
 def run_build(
-    config: BuildConfig,
+    preset: str,
+    options: Mapping[str, object],
     *,
     source: str | None,
     model: str,
@@ -114,7 +113,9 @@ def run_build(
     on_bad: Literal["quarantine", "fail"],
     scheduler: str | None = None,
 ) -> dict[str, object]:
-    """The body of every building flow: plan, a task for each missing shard, publish, artifacts, event."""
+    """The body of every building flow: config, plan, a task for each missing shard, publish, artifacts, event."""
+    with failure_announced(preset):
+        config = PRESETS[preset].config_of(options)
     with failure_announced(config.name), one_at_a_time(place_of(out) / config.name):
         with build.opened_build(config, source=source, model=model, out=out, files=files) as opened:
             name_build(config.name, opened.job.plan.version)

@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 from prefect import flow
 from pydantic import Field
 
-from flows import presets
 from flows.build_300wlp_posmaps import run_build
-from flows.flow_forms import described
+from flows.flow_forms import Model, Out, Scheduler, Workers, described
 
 
 @flow(name="build-densereg-fields", flow_run_name="densereg-fields", persist_result=False)
@@ -16,8 +15,8 @@ def build_densereg_fields(
     source: Annotated[
         str | None, Field(description="Folder of photographs with a .mat for each face; none: invented groups.")
     ] = None,
-    model: Annotated[str, Field(description="'built-in', or the morphable model's file or folder.")] = "built-in",
-    out: Annotated[str, Field(description="Where data sets lie.")] = "datasets",
+    model: Model = "built-in",
+    out: Out = "datasets",
     longest: Annotated[
         int, Field(ge=64, le=1024, description="Longest side of the photographs; none is enlarged.")
     ] = 800,
@@ -27,10 +26,8 @@ def build_densereg_fields(
     mask: Annotated[
         str | None, Field(description="A square PNG painted over that atlas, to be carried into every photograph.")
     ] = None,
-    workers: Annotated[int, Field(ge=0, description="Worker processes; 0: one for each core.")] = 0,
-    scheduler: Annotated[
-        str | None, Field(description="A Dask scheduler's address, or 'local'; none: processes of this machine.")
-    ] = None,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
     max_bad: Annotated[
         float, Field(ge=0, le=1, description="Share of bad photographs that does not stop the build.")
     ] = 0.01,
@@ -39,14 +36,13 @@ def build_densereg_fields(
     ] = "quarantine",
 ) -> dict[str, object]:
     """DenseReg's fields of whole photographs with all their faces, published as Zarr shards. Twice does it once."""
-    config = presets.densereg_fields(longest_px=longest, atlas=field_atlas)
-    files = {} if mask is None else {"mask": mask}
     return run_build(
-        config,
+        "densereg-fields",
+        {"longest": longest, "field_atlas": field_atlas},
         source=source,
         model=model,
         out=out,
-        files=files,
+        files={} if mask is None else {"mask": mask},
         workers=workers,
         max_bad=max_bad,
         on_bad=on_bad,

@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 from prefect import flow
 from pydantic import Field
 
-from flows import presets
 from flows.build_300wlp_posmaps import run_build
-from flows.flow_forms import described
+from flows.flow_forms import Out, Scheduler, Workers, described
 from render.ear_field import DEFAULT_SMOOTHING
 
 
@@ -17,15 +16,13 @@ def build_ear_fields(
     source: Annotated[
         str | None, Field(description="Folder of pictures of ears, a .pts of 55 points beside each; none: drawn ears.")
     ] = None,
-    out: Annotated[str, Field(description="Where data sets lie.")] = "datasets",
+    out: Out = "datasets",
     size: Annotated[int, Field(ge=128, le=512, description="Side of the crops in pixels.")] = 256,
     smoothing: Annotated[
         float, Field(ge=0, description="Of the splines: 0 goes through every landmark, more forgives their annotators.")
     ] = DEFAULT_SMOOTHING,
-    workers: Annotated[int, Field(ge=0, description="Worker processes; 0: one for each core.")] = 0,
-    scheduler: Annotated[
-        str | None, Field(description="A Dask scheduler's address, or 'local'; none: processes of this machine.")
-    ] = None,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
     max_bad: Annotated[
         float, Field(ge=0, le=1, description="Share of bad pictures that does not stop the build.")
     ] = 0.01,
@@ -34,9 +31,9 @@ def build_ear_fields(
     ] = "quarantine",
 ) -> dict[str, object]:
     """Fields of ears from 55 landmarks by thin-plate splines, published as Zarr shards. Running it twice does it once."""
-    config = presets.ear_fields(size_px=size, smoothing=smoothing)
     return run_build(
-        config,
+        "ear-fields",
+        {"size": size, "smoothing": smoothing},
         source=source,
         model="built-in",
         out=out,

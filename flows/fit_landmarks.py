@@ -6,10 +6,10 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows import build, fits, presets
+from flows import build, fit_folder, fit_shards, fits, presets
 from flows.build_300wlp_posmaps import shard_runner
 from flows.dataset_events import announce, failure_announced, one_at_a_time
-from flows.flow_forms import described
+from flows.flow_forms import Model, Out, Scheduler, Workers, described
 from flows.run_pages import name_build, show_build, summary
 from storage.phases import Phase, reach
 from storage.store import place_of
@@ -17,15 +17,15 @@ from storage.store import place_of
 
 # What is done is decided by the shard's own receipt on disk, never by a task cache.
 @task(name="fit-shard", cache_policy=NO_CACHE, retries=2, task_run_name="shard-{shard}", persist_result=False)
-def fit_shard(job: fits.FitJob, shard: int) -> build.ShardOutcome:
+def fit_shard(job: fit_shards.FitJob, shard: int) -> build.ShardOutcome:
     """Fit the faces of one shard, or find it made."""
-    return fits.fit_shard(job, shard)
+    return fit_shards.fit_shard(job, shard)
 
 
 @task(name="annotate-shard", cache_policy=NO_CACHE, retries=2, task_run_name="folder-{shard}", persist_result=False)
-def annotate_shard(job: fits.FitJob, shard: int) -> int:
+def annotate_shard(job: fit_shards.FitJob, shard: int) -> int:
     """Write the pictures and annotations of one shard that are not there yet."""
-    return fits.annotate_shard(job, shard)
+    return fit_folder.annotate_shard(job, shard)
 
 
 @flow(name="fit-landmarks", flow_run_name="fits", persist_result=False)
@@ -39,8 +39,8 @@ def fit_landmarks(
     ] = None,
     detect: Annotated[bool, Field(description="Let the detector look where there are no landmarks.")] = False,
     weights: Annotated[str | None, Field(description="The detector's 68-point model; it is never downloaded.")] = None,
-    model: Annotated[str, Field(description="'built-in', or the morphable model's file or folder.")] = "built-in",
-    out: Annotated[str, Field(description="Where data sets lie.")] = "datasets",
+    model: Model = "built-in",
+    out: Out = "datasets",
     scheme: Annotated[str, Field(description="Which landmarks the files hold.")] = "ibug-68",
     landmarks_frame: Annotated[
         Literal["stored", "upright"], Field(description="Pixels as the file stores them, or turned as EXIF says.")
@@ -53,10 +53,8 @@ def fit_landmarks(
         Literal["squares", "huber", "geman_mcclure"] | None,
         Field(description="Bound the pull of wrong points (huber) or let it go (geman_mcclure); none: squares."),
     ] = None,
-    workers: Annotated[int, Field(ge=0, description="Worker processes; 0: one for each core.")] = 0,
-    scheduler: Annotated[
-        str | None, Field(description="A Dask scheduler's address, or 'local'; none: processes of this machine.")
-    ] = None,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
     max_bad: Annotated[float, Field(ge=0, le=1, description="Share of bad faces that does not stop the build.")] = 0.01,
     on_bad: Annotated[
         Literal["quarantine", "fail"], Field(description="'fail' stops at the first bad face.")
@@ -85,7 +83,7 @@ def fit_landmarks(
                 written = [runner.submit(annotate_shard, {"job": job, "shard": shard}) for shard in shards]
                 for future in written:
                     future.result()
-            published = fits.finish_folder(job, data_set)
+            published = fit_folder.finish_folder(job, data_set)
 
         reach(Phase.EVENT, published.version)
         announce(published, fingerprint=plan.fingerprint)

@@ -1,9 +1,17 @@
-"""What the server's form shows beside its fields."""
+"""What the server's form shows: the fields that flows share, and what stands beside each field."""
 
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
+from pydantic import Field
 from pydantic.fields import FieldInfo
+
+Model = Annotated[str, Field(description="'built-in', or the morphable model's file or folder.")]
+Out = Annotated[str, Field(description="Where data sets lie.")]
+Workers = Annotated[int, Field(ge=0, description="Worker processes; 0: one for each core.")]
+Scheduler = Annotated[
+    str | None, Field(description="A Dask scheduler's address, or 'local'; none: processes of this machine.")
+]
 
 
 def described(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from pydantic import Field
 from flows import face_profiles, profiles
 from flows.build_300wlp_posmaps import shard_runner
 from flows.dataset_events import failure_announced, one_at_a_time
-from flows.flow_forms import described
+from flows.flow_forms import Model, Scheduler, Workers, described
 from flows.run_pages import name_build, show_folder, show_rejected
 from storage.bad_sample import Rejected
 
@@ -37,15 +37,13 @@ def profile_faces(
         str | None, Field(description="300W-LP, or what fit-landmarks wrote; none: the built-in sample.")
     ] = None,
     out: Annotated[str, Field(description="The folder to write.")] = "datasets/sources/profiles",
-    model: Annotated[str, Field(description="'built-in', or the morphable model's file or folder.")] = "built-in",
+    model: Model = "built-in",
     yaw_step_deg: Annotated[float, Field(gt=0, le=90, description="From one view to the next.")] = 5.0,
     max_yaw_deg: Annotated[float, Field(ge=0, le=90, description="No view is turned farther to the side.")] = 90.0,
     pitch_deg: Annotated[list[float] | None, Field(description="Each adds a row of views.")] = None,
     sides: Annotated[Literal["outward", "both"], Field(description="'both': to the other side too.")] = "outward",
-    workers: Annotated[int, Field(ge=0, description="Worker processes; 0: one for each core.")] = 0,
-    scheduler: Annotated[
-        str | None, Field(description="A Dask scheduler's address, or 'local'; none: processes of this machine.")
-    ] = None,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
     max_bad: Annotated[float, Field(ge=0, le=1, description="Share of bad photographs that does not stop it.")] = 0.01,
     on_bad: Annotated[
         Literal["quarantine", "fail"], Field(description="'fail' stops at the first bad photograph.")

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from flows.build_300wlp_posmaps import finish_build
 from flows.dataset_events import announce, failure_announced, one_at_a_time
-from flows.flow_forms import described
+from flows.flow_forms import Model, Scheduler, Workers, described
 from flows.incremental import opened_rebuild
 from flows.run_pages import artifact_key, is_second_attempt, name_build, show_build, summary
 from storage.phases import Phase, reach
@@ -22,12 +22,10 @@ def rebuild(
         str, Field(description="<out>/<name>, s3://… too; its latest version's config is taken.")
     ] = "datasets/300wlp-posmaps",
     source: Annotated[str | None, Field(description="Folder of the source; none: the built-in sample.")] = None,
-    model: Annotated[str, Field(description="'built-in', or the morphable model's file or folder.")] = "built-in",
+    model: Model = "built-in",
     mask: Annotated[str | None, Field(description="The painted PNG, where the data set was built with one.")] = None,
-    workers: Annotated[int, Field(ge=0, description="Worker processes; 0: one for each core.")] = 0,
-    scheduler: Annotated[
-        str | None, Field(description="A Dask scheduler's address, or 'local'; none: processes of this machine.")
-    ] = None,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
     max_bad: Annotated[
         float, Field(ge=0, le=1, description="Share of bad samples that does not stop the build.")
     ] = 0.01,

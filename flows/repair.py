@@ -13,8 +13,8 @@ from flows.build import (
     PICTURES_KEY,
     Planned,
     build_shard,
+    drawn_objects,
     planned_build,
-    shown_objects,
 )
 from flows.config import BuildConfig
 from flows.errors import SourceChanged
@@ -60,7 +60,7 @@ def repair_here(
         for _ in in_workers(build_shard, [(job, shard) for shard in damage.shards], workers):
             pass
         if damage.keys & {CONTACT_SHEET_KEY, *CARD_KEYS}:
-            for key, data in shown_objects(job, ShardedDataset(version)).items():
+            for key, data in drawn_objects(job, ShardedDataset(version)).items():
                 if key in damage.keys:
                     store.put(key, data)
     return damage.keys

@@ -5,6 +5,7 @@ Bytes depend on what is stored alone: no clock, host or path. All that came from
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from storage.card.facts import facts_of
 from storage.card.markdown import markdown_card
@@ -22,8 +23,8 @@ _THREADS = 4
 _SHEET_WIDTH = 1600
 
 
-def card_objects(dataset: ShardedDataset, contact_sheet: bytes) -> dict[str, bytes]:
-    """The objects of :data:`CARD_KEYS`; `contact_sheet` is a PNG, shown in the page too."""
+def card_objects(dataset: ShardedDataset, contact_sheet: UInt8[np.ndarray, "h w 3"]) -> dict[str, bytes]:
+    """The objects of :data:`CARD_KEYS`; the contact sheet is shown in the page too."""
     layers = SampleLayers(dataset, side=_SIDE)
     samples = layers.inline(spread_over(len(dataset), SHOWN), threads=_THREADS)
     facts = facts_of(dataset, inside_picture=[sample["inside"] for sample in samples if "inside" in sample])
@@ -34,8 +35,7 @@ def card_objects(dataset: ShardedDataset, contact_sheet: bytes) -> dict[str, byt
     }
 
 
-def _smaller(png: bytes) -> np.ndarray:
-    picture = np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB))
+def _smaller(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
     factor = min(1.0, _SHEET_WIDTH / picture.shape[1])
     size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
     return cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)

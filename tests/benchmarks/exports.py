@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from storage import open_dataset
@@ -27,7 +28,7 @@ EXPORTS = {
 def main() -> None:
     """Print a row for each."""
     dataset = open_dataset(sys.argv[1])
-    sheet = (Path(str(dataset.path)) / "contact_sheet.png").read_bytes()
+    sheet = cv2.imread(str(dataset.path / "contact_sheet.png"), cv2.IMREAD_COLOR_RGB)
     dataset.read([0])  # what is compiled is compiled
     card_objects(dataset, sheet)
     print(f"{len(dataset)} samples of {dataset.manifest.name} {dataset.manifest.version}")

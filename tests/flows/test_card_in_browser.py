@@ -6,7 +6,6 @@ Deselected unless asked for; docs/data-card.md says how.
 import threading
 import time
 
-import cv2
 import numpy as np
 import pytest
 import uvicorn
@@ -17,7 +16,7 @@ from storage.card import CARD_PAGE_KEY, card_objects
 pytestmark = pytest.mark.browser
 
 CHROMIUM = "/usr/bin/chromium"
-SHEET = cv2.imencode(".png", np.full((20, 40, 3), 200, np.uint8))[1].tobytes()
+SHEET = np.full((20, 40, 3), 200, np.uint8)
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
     "</script><script>alert(1)</script>",

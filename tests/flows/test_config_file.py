@@ -107,8 +107,8 @@ def built_configs(monkeypatch) -> list[tuple[object, dict]]:
         seen.append((config, arguments))
         raise RuntimeError("enough was seen")
 
-    def from_flow(config, **arguments):
-        seen.append((config, arguments))
+    def from_flow(preset, options, **arguments):
+        seen.append((presets.PRESETS[preset].config_of(options), arguments))
         return {}
 
     monkeypatch.setattr("flows.local.build_here", from_here)

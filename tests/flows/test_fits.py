@@ -10,10 +10,12 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from flows import fits, presets
+from flows import fit_shards, fits, presets
 from flows.config import FitsConfig, PosmapConfig
 from flows.errors import SourceChanged, TooManyBad
 from flows.face_fits import landmarks_of_68
+from flows.fit_folder import PublishedFits, annotate_shard, finish_folder
+from flows.fit_shards import fit_shard
 from flows.local import build_here
 from geometry import load_model
 from geometry.fit_result import FitConfig
@@ -62,7 +64,7 @@ def photographs(drawn_folder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fitted(photographs, tmp_path_factory) -> fits.PublishedFits:
+def fitted(photographs, tmp_path_factory) -> PublishedFits:
     return fits.fit_here(SMALL, source=photographs, out=tmp_path_factory.mktemp("fitted"), workers=1)
 
 
@@ -180,11 +182,11 @@ def test_other_workers_and_orders_give_the_same_bytes(fitted, photographs, tmp_p
     again = fits.fit_here(SMALL, source=photographs, out=tmp_path / "two", workers=2)
     with fits.opened_fits(SMALL, source=photographs, model="built-in", out=tmp_path / "backwards") as opened:
         for shard in reversed(opened.missing_shards):
-            fits.fit_shard(opened.job, shard)
+            fit_shard(opened.job, shard)
         data_set = fits.publish_fits(opened)
         for shard in reversed(range(3)):
-            fits.annotate_shard(opened.job, shard)
-        backwards = fits.finish_folder(opened.job, data_set)
+            annotate_shard(opened.job, shard)
+        backwards = finish_folder(opened.job, data_set)
     for other in (again, backwards):
         assert tree(other.path) == tree(fitted.path)
         assert tree(other.folder) == tree(fitted.folder)
@@ -203,9 +205,8 @@ def test_a_second_run_makes_nothing_but_what_was_deleted(fitted, photographs):
 
 def test_a_build_that_stopped_goes_on_with_the_shards_that_are_missing(fitted, photographs, tmp_path, monkeypatch):
     with fits.opened_fits(SMALL, source=photographs, model="built-in", out=tmp_path) as opened:
-        fits.fit_shard(opened.job, 1)
+        fit_shard(opened.job, 1)
     made = []
-    fit_shard = fits.fit_shard
     monkeypatch.setattr(fits, "fit_shard", lambda job, shard: made.append(shard) or fit_shard(job, shard))
     resumed = fits.fit_here(SMALL, source=photographs, out=tmp_path, workers=1)
     assert made == [0, 2]
@@ -239,7 +240,7 @@ def test_a_changed_file_is_noticed_and_another_config_is_another_version(photogr
             (folder / name).write_bytes(content + b" ")
             shard = next(s for s in range(3) if names[2 * s : 2 * s + 2].count("more/a"))
             with pytest.raises(SourceChanged, match=name):
-                fits.fit_shard(opened.job, shard)
+                fit_shard(opened.job, shard)
             (folder / name).write_bytes(content)
     other = SMALL.model_copy(update={"margin": 3.0})
     with fits.opened_fits(other, source=folder, model="built-in", out=tmp_path / "out") as opened:
@@ -351,9 +352,9 @@ def test_a_table_gives_the_fits_that_files_give_and_is_held_to_its_digest(photog
         SMALL, source=photographs, table=tmp_path / "t.csv", model="built-in", out=tmp_path / "later"
     ) as opened:
         (tmp_path / "t.csv").write_text((tmp_path / "t.csv").read_text() + "\n")
-        fits._table.cache_clear()
+        fit_shards._table.cache_clear()
         with pytest.raises(SourceChanged, match=r"t\.csv has changed"):
-            fits.fit_shard(opened.job, 0)
+            fit_shard(opened.job, 0)
 
 
 def test_a_scheme_of_51_points_is_fitted_and_the_annotation_still_has_68(photographs, everything, tmp_path):
@@ -410,7 +411,8 @@ def test_detected_faces_are_marked_and_the_terms_go_with_them(photographs, tmp_p
     shutil.copy(drawn.with_suffix(".pts"), folder / "x" / "given.pts")
     weights = tmp_path / "weights.pts"
     shutil.copy(drawn.with_suffix(".pts"), weights)
-    monkeypatch.setattr(fits, "LandmarkDetector", FakeDetector)
+    for module in (fits, fit_shards):
+        monkeypatch.setattr(module, "LandmarkDetector", FakeDetector)
     published = fits.fit_here(SMALL, source=folder, detect=True, weights=weights, out=tmp_path / "out", workers=1)
     dataset = open_dataset(published.path)
     read = dataset.read(range(2))

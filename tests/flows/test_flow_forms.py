@@ -6,7 +6,7 @@ import pytest
 import yaml
 from prefect.utilities.schema_tools.validation import ValidationError, validate
 
-from flows import FLOW_NAMES
+from flows import FLOW_NAMES, dataset_events
 from flows.deploy import full_name, infra_folder
 
 DEPLOYMENTS = {
@@ -68,3 +68,17 @@ def test_every_run_can_be_found_by_what_it_is():
 @pytest.mark.parametrize("name", FLOW_NAMES)
 def test_a_run_is_named_by_what_it_works_on_and_not_by_chance(name):
     assert flow_named(name).flow_run_name, "the server would call it by an adjective and an animal"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "refused"),
+    [("300wlp-posmaps", {"augment": "prnet"}), ("densereg-fields", {"longest": 1}), ("ear-fields", {"size": 1})],
+)
+def test_a_build_whose_config_is_refused_is_told_as_one_that_failed(dataset, refused, monkeypatch):
+    told = []
+    monkeypatch.setattr(dataset_events, "emit_event", lambda **event: told.append(event))
+    with pytest.raises(ValueError, match=next(iter(refused))):
+        flow_named(f"build-{dataset}").fn(**refused)
+    (event,) = told
+    assert event["event"] == "dataset.failed"
+    assert event["payload"]["dataset"] == dataset

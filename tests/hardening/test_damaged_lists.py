@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import build, fits
+from flows import build, fit_shards, fits
 from flows.config import FitsConfig
 from flows.errors import ShardsDamaged
 from geometry.fit_result import FitConfig
@@ -64,11 +64,11 @@ def test_fits_are_held_to_their_list_by_every_worker_and_before_publishing(tmp_p
         place = opened.job.folder / build.PICTURES_KEY
         right = place.read_bytes()
         changed(place, "faces", "another name")
-        fits._prepared.cache_clear()
+        fit_shards._prepared.cache_clear()
         with pytest.raises(DamagedObject, match="the build was planned with"):
-            fits.fit_shard(opened.job, 0)
+            fit_shards.fit_shard(opened.job, 0)
         place.write_bytes(right)
-        assert not fits.fit_shard(opened.job, 0).rejected
+        assert not fit_shards.fit_shard(opened.job, 0).rejected
         changed(place, "faces", "another name")
         with pytest.raises(ShardsDamaged, match="the build was planned with"):
             fits.publish_fits(opened)
