@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 
 from geometry import load_model, optimal_cylindrical
-from geometry.albedo import GAMMA, LEVELS, load_albedo_sampler
+from geometry.albedo import load_albedo_sampler
 from geometry.built_in import load_built_in
 from geometry.camera import ScaledOrthographicCamera
+from geometry.display_colour import GAMMA, LEVELS
 from geometry.mesh import Mesh
 from geometry.morphable_model import Coefficients
 from geometry.rotation import rotation_from_euler

@@ -19,7 +19,7 @@ def page_lines(dataset: ShardedDataset) -> Iterator[str]:
     by_array = Counter[str]()
     for thing in manifest.objects:
         by_array[thing.key.partition("/")[0] if thing.first is not None else ""] += thing.bytes
-    stored = sum(by_array.values())
+    in_shards = (sum(by_array.values()) - by_array[""]) / max(manifest.n_samples, 1)
     yield from _columns(
         [
             ("data set", manifest.name),
@@ -30,7 +30,7 @@ def page_lines(dataset: ShardedDataset) -> Iterator[str]:
                 "samples",
                 f"{manifest.n_samples:,}, {len(manifest.rejected)} rejected, in {manifest.plan.n_shards} shards",
             ),
-            ("stored", f"{size_text(stored)}, {size_text(stored / max(manifest.n_samples, 1))} a sample"),
+            ("stored", f"{size_text(sum(by_array.values()))}; in shards {size_text(in_shards)} a sample"),
             ("model", f"{manifest.model.name}, {manifest.model.licence or 'terms not stated'}"),
             ("recipe", f"{manifest.recipe_version}"),
         ]

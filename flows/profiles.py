@@ -32,7 +32,7 @@ from flows.face_profiles import (
 from flows.local import workers_of
 from flows.progress import ProgressMaker, silent_for
 from storage.bad_sample import BadSample, Rejected
-from storage.drawn_folder import DRAWN_LICENCE, drawn_record
+from storage.drawn_folder import DRAWN_LICENCE, drawn_record, unfinished_name
 from storage.fit_files import FOLDER_MARKER, folder_record
 from storage.jpeg import write_atomically
 from storage.json_files import read_json_object
@@ -47,7 +47,7 @@ PROFILES_RECIPE_VERSION = 1
 PICTURES_PER_CALL = 4
 """Photographs that a worker is handed at once."""
 
-_UNFINISHED = "profiles.unfinished.json"
+_UNFINISHED = unfinished_name("profiles")
 _VIEW_0 = re.compile(r"_0{1,2}$", re.ASCII)
 
 

@@ -11,8 +11,10 @@ choose_cache_folder()  # before the first kernel is imported, here or in `render
 
 _HOME = {
     "Coefficients": "geometry.morphable_model",
+    "DenseModel": "geometry.morphable_model",
     "Fit": "geometry.fit_result",
     "FitConfig": "geometry.fit_result",
+    "LandmarkFitter": "geometry.fit",
     "Mesh": "geometry.mesh",
     "MorphableModel": "geometry.morphable_model",
     "ScaledOrthographicCamera": "geometry.camera",

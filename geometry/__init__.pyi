@@ -2,6 +2,7 @@
 
 from geometry.camera import ScaledOrthographicCamera as ScaledOrthographicCamera
 from geometry.cylinder import cylindrical as cylindrical
+from geometry.fit import LandmarkFitter as LandmarkFitter
 from geometry.fit import fit_landmarks as fit_landmarks
 from geometry.fit_result import Fit as Fit
 from geometry.fit_result import FitConfig as FitConfig
@@ -15,6 +16,7 @@ from geometry.model_archive import save_model as save_model
 from geometry.models import describe_model as describe_model
 from geometry.models import load_model as load_model
 from geometry.morphable_model import Coefficients as Coefficients
+from geometry.morphable_model import DenseModel as DenseModel
 from geometry.morphable_model import MorphableModel as MorphableModel
 from geometry.optimal_cylinder import optimal_cylindrical as optimal_cylindrical
 from geometry.thin_plate_spline import fit_thin_plate_spline as fit_thin_plate_spline

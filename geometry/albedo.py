@@ -1,28 +1,23 @@
-"""Skin colour of the built-in model: a procedural sampler for pictures, 199 linear modes for fits and annotation files.
+"""Skin colour of the built-in model, drawn: the procedural sampler that invented people's pictures are painted with.
 
-The sampler follows the two-chromophore picture of skin (Tsumura et al. 2003): ``−log albedo = base + m · melanin +
+It follows the two-chromophore picture of skin (Tsumura et al. 2003): ``−log albedo = base + m · melanin +
 h · haemoglobin`` per colour channel. m and h vary over the face: constants of the person, painted masks of lips, lids
 and ears, soft spots anchored on the 68 landmarks, noise of several octaves. Hair is paint: there is no geometry of it.
-The sampler returns **linear** RGB, the modes are **display-referred** (linear ** (1 / 2.2)).
+Colours are **linear** RGB. What fits and annotation files can hold of them: :mod:`geometry.linear_albedo`.
 
-Positions are decimetres from the template's own origin here: field sizes and noise frequencies were tuned in that unit.
+Positions are decimetres from the template's own origin here: noise frequencies were tuned in that unit.
 """
 
-import itertools
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
-from scipy.linalg import cho_factor, cho_solve
+from jaxtyping import Float, Float32
 from scipy.ndimage import map_coordinates
 
 from geometry.built_in import BuiltInModel, load_built_in
 from geometry.built_in_file import PARTS
-from geometry.landmarks import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
-
-GAMMA = 2.2
-LEVELS = 255.0
+from geometry.painted_surface import LEFT, RIGHT, FaceSpots, PaintedSurface, eye_centre
 
 # Absorption per unit of each chromophore in red, green, blue, and what all skin absorbs.
 BASE_ABSORPTION = np.array([0.27, 0.62, 0.86])
@@ -43,8 +38,6 @@ INNER_LIP = np.array([0.35, 0.12, 0.10])
 TONGUE = np.array([0.36, 0.12, 0.11])
 TEETH = np.array([0.66, 0.62, 0.50])
 
-RIGHT, LEFT = -1, 1  # the sign of x on the subject's sides
-
 _SKIN, _SOCKET, _MOUTH_BAG, _TONGUE = (PARTS.index(name) for name in ("skin", "eye_cavity", "mouth_cavity", "tongue"))
 _EYEBALLS = [PARTS.index(name) for name in ("eyeball_l", "eyeball_r")]
 _TEETH = [PARTS.index(name) for name in ("teeth_u", "teeth_l")]
@@ -56,25 +49,6 @@ class Appearance:
 
     albedo: Float32[np.ndarray, "v 3"]
     gloss: Float32[np.ndarray, "v"]
-
-
-@dataclass(frozen=True, slots=True)
-class PaintedSurface:
-    """What the sampler needs to know of the vertices it paints, and of the whole template's skin.
-
-    `occlusion` is the open share of the sky, `eye_angle_deg` the angle from the gaze axis (eyeballs only, else NaN).
-    Moles sit on `skin_dm`, every skin vertex of the template, so that draws do not depend on which parts are painted.
-    """
-
-    positions_dm: Float[np.ndarray, "v 3"]
-    part: UInt8[np.ndarray, "v"]
-    lips: Float[np.ndarray, "v"]
-    eyelids: Float[np.ndarray, "v"]
-    ears: Float[np.ndarray, "v"]
-    occlusion: Float[np.ndarray, "v"]
-    eye_angle_deg: Float[np.ndarray, "v"]
-    landmarks_dm: Float[np.ndarray, "68 3"]
-    skin_dm: Float[np.ndarray, "s 3"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +87,23 @@ def load_albedo_sampler(model: BuiltInModel | None = None) -> "AlbedoSampler":
     )
 
 
+@lru_cache(maxsize=1)
+def head_albedo_sampler() -> "AlbedoSampler":
+    """The sampler for the whole head with all its parts, made once for each process."""
+    return load_albedo_sampler(load_built_in("all"))
+
+
 class AlbedoSampler:
     """Draws people's colours; the order of the random draws is part of what it promises."""
 
     def __init__(self, surface: PaintedSurface):
-        """Compute the fields that every draw shares."""
+        """Place the spots that every draw shares."""
         self._surface = surface
-        self._fields = _Fields.of(surface)
+        self._spots = FaceSpots.of(surface)
 
     def sample(self, rng: np.random.Generator) -> Appearance:
         """One invented person's colours on the sampler's vertices; equal generators give equal people on any parts."""
-        surface, fields = self._surface, self._fields
+        surface, spots = self._surface, self._spots
         person = _draw_person(rng)
         coarse, medium, fine = (_two_octaves(surface.positions_dm, octaves, rng) for octaves in _OCTAVES)
 
@@ -138,7 +118,7 @@ class AlbedoSampler:
             -(BASE_ABSORPTION + melanin[:, None] * MELANIN_ABSORPTION + blood[:, None] * HAEMOGLOBIN_ABSORPTION)
         )
         gloss = np.full(len(albedo), rng.uniform(0.035, 0.085))
-        gloss += 0.05 * lips + 0.03 * fields.nose + 0.02 * fields.forehead
+        gloss += 0.05 * lips + 0.03 * spots.nose + 0.02 * spots.forehead
 
         # Hair over skin
         hair_colour, covers = self._hair(person, rng)
@@ -163,28 +143,28 @@ class AlbedoSampler:
         self, person: _Person, coarse: np.ndarray, medium: np.ndarray, fine: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Melanin and haemoglobin of bare skin (v,): blotches, flushed places, shadows of the eyes, freckles, moles."""
-        surface, fields, m0 = self._surface, self._fields, person.melanin
+        surface, spots, m0 = self._surface, self._spots, person.melanin
         h = person.haemoglobin * (1 + 0.10 * coarse + 0.08 * medium + 0.06 * fine)
-        h = h + rng.uniform(0.02, 0.20) * fields.cheeks * (1 + 0.35 * medium)
-        h = h + rng.uniform(0.03, 0.20) * fields.nose
-        h = h + rng.uniform(0, 0.08) * fields.chin
+        h = h + rng.uniform(0.02, 0.20) * spots.cheeks * (1 + 0.35 * medium)
+        h = h + rng.uniform(0.03, 0.20) * spots.nose
+        h = h + rng.uniform(0, 0.08) * spots.chin
         h = h + rng.uniform(0.02, 0.10) * surface.ears
         h = (
             h
-            + rng.uniform(0.02, 0.12) * fields.under_eyes
-            + rng.uniform(0.0, 0.08) * fields.upper_lids
+            + rng.uniform(0.02, 0.12) * spots.under_eyes
+            + rng.uniform(0.0, 0.08) * spots.upper_lids
             + 0.10 * surface.eyelids
         )
 
         m = m0 * (1 + 0.06 * coarse + 0.05 * medium + 0.05 * fine)
-        m = m + rng.uniform(0.02, 0.14) * fields.under_eyes * (0.4 + m0)
-        m = m + rng.uniform(0.0, 0.10) * fields.upper_lids * (0.4 + m0)
-        m = m - 0.04 * fields.nose
-        m = m + m0 * rng.uniform(-0.08, 0.10) * fields.forehead
+        m = m + rng.uniform(0.02, 0.14) * spots.under_eyes * (0.4 + m0)
+        m = m + rng.uniform(0.0, 0.10) * spots.upper_lids * (0.4 + m0)
+        m = m - 0.04 * spots.nose
+        m = m + m0 * rng.uniform(-0.08, 0.10) * spots.forehead
 
         freckled = rng.random() ** 3 * 0.55 * (m0 < 0.6)
-        spots = np.clip(_noise(surface.positions_dm, 30.0, rng) - 1.0, 0, 1.5)
-        m = m + freckled * spots * np.clip(fields.cheeks + fields.nose + 0.3 * fields.forehead, 0, 1)
+        freckles = np.clip(_noise(surface.positions_dm, 30.0, rng) - 1.0, 0, 1.5)
+        m = m + freckled * freckles * np.clip(spots.cheeks + spots.nose + 0.3 * spots.forehead, 0, 1)
         aged = np.clip((person.age - 0.6) / 0.4, 0, 1)
         m = m + aged * 0.25 * np.clip(_noise(surface.positions_dm, 13.0, rng) - 1.3, 0, 1.2)
         for _ in range(rng.poisson(2.5)):
@@ -195,7 +175,7 @@ class AlbedoSampler:
 
     def _hair(self, person: _Person, rng: np.random.Generator) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         """The hair's colour (v 3), and how much skin beard, brows and scalp hair cover (v,), painted in that order."""
-        surface, fields, positions_dm = self._surface, self._fields, self._surface.positions_dm
+        surface, spots, positions_dm = self._surface, self._spots, self._surface.positions_dm
         on_skin = surface.part == _SKIN
         grey = np.clip((person.age - 0.62) / 0.3, 0, 1) * rng.uniform(0, 1)
         colour = DARK_HAIR
@@ -207,13 +187,13 @@ class AlbedoSampler:
         bald = rng.random() < 0.25 * person.male
         receding_dm = rng.uniform(-0.05, 0.14) + (0.5 if bald else 0)
         ragged_dm = 0.03 * _noise(positions_dm, 25.0, rng)
-        scalp = 1 / (1 + np.exp(-(fields.above_hairline_dm - receding_dm + ragged_dm) / 0.025))
+        scalp = 1 / (1 + np.exp(-(spots.above_hairline_dm - receding_dm + ragged_dm) / 0.025))
         scalp = scalp * on_skin * (1 - surface.ears) * rng.uniform(0.75, 0.97)
 
         width_dm = rng.uniform(0.036, 0.062) * (1.0 + 0.25 * (person.male - 0.5))
         density = rng.uniform(0.72, 0.98)
         brows = np.zeros(len(positions_dm))
-        for brow in fields.brows:
+        for brow in spots.brows:
             local_dm = width_dm * np.clip(
                 np.interp(brow.along, [0, 0.12, 0.45, 0.9, 1], [0.25, 0.6, 0.95, 1.05, 0.85]), 0.1, None
             )
@@ -225,7 +205,7 @@ class AlbedoSampler:
         )
 
         growth = (rng.random() ** 1.6) * 0.55 * (person.male > 0.5)
-        beard = growth * fields.beard * np.clip(0.8 + 0.35 * _noise(positions_dm, 70.0, rng), 0.2, 1.2) * on_skin
+        beard = growth * spots.beard * np.clip(0.8 + 0.35 * _noise(positions_dm, 70.0, rng), 0.2, 1.2) * on_skin
         if person.male > 0.5 and rng.random() < 0.22:
             beard = np.clip(beard * 2.6, 0, 0.93)
         return colour * strands[:, None], tuple(np.clip(cover, 0, 1) for cover in (beard, brows, scalp))
@@ -241,7 +221,7 @@ class AlbedoSampler:
         eyes = np.isin(surface.part, _EYEBALLS)
         x, y = surface.positions_dm[eyes, 0], surface.positions_dm[eyes, 1]
         angle = surface.eye_angle_deg[eyes]
-        centre_y = {side: _eye_centre(surface.landmarks_dm, side)[1] for side in (LEFT, RIGHT)}
+        centre_y = {side: eye_centre(surface.landmarks_dm, side)[1] for side in (LEFT, RIGHT)}
         around = np.arctan2(y - np.where(x > 0, centre_y[LEFT], centre_y[RIGHT]), np.abs(x) - 0.31)
         fibres = 0.75 + 0.35 * np.sin(around * n_fibres) * 0.4 + 0.2 * np.clip((angle - 10) / 14, 0, 1)
         sclera = SCLERA * (1 - 0.25 * np.clip((angle - 40) / 40, 0, 1))[:, None] * np.array([1, 0.93, 0.90])
@@ -297,161 +277,3 @@ def _draw_person(rng: np.random.Generator) -> _Person:
     melanin = np.clip(np.exp(ancestry @ np.log([1.25, 0.30, 0.13])) * np.exp(rng.normal(0, 0.28)), 0.05, 2.2)
     haemoglobin = np.clip(rng.normal(0.14, 0.035), 0.06, 0.26)
     return _Person(ancestry, male, age, melanin, haemoglobin)
-
-
-# ---------------------------------------------------------------------------------------------- fields on the face
-
-
-def _eye_centre(landmarks_dm: np.ndarray, side: int) -> np.ndarray:
-    return landmarks_dm[LEFT_EYE if side == LEFT else RIGHT_EYE].mean(0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Brow:
-    """Every vertex's place relative to one eyebrow's five-point curve, from its outer (0) to its inner end (1)."""
-
-    distance_dm: Float[np.ndarray, "v"]
-    along: Float[np.ndarray, "v"]
-    above_dm: Float[np.ndarray, "v"]
-
-    @classmethod
-    def of(cls, positions_dm: np.ndarray, curve_dm: Float[np.ndarray, "5 3"]) -> "_Brow":
-        distance = np.full(len(positions_dm), 1e9)
-        along, above = np.zeros(len(positions_dm)), np.zeros(len(positions_dm))
-        for segment, (start, end) in enumerate(itertools.pairwise(curve_dm)):
-            way = end - start
-            t = np.clip(((positions_dm - start) @ way) / (way @ way), 0, 1)
-            to_segment = np.linalg.norm(positions_dm - (start + t[:, None] * way), axis=1)
-            nearer = to_segment < distance
-            distance[nearer], along[nearer] = to_segment[nearer], (segment + t[nearer]) / 4
-            above[nearer] = positions_dm[nearer, 1] - (start + t[nearer, None] * way)[:, 1]
-        return cls(distance, along, above)
-
-
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """Soft spots on the face, 0 to about 1 at every vertex, placed by the landmarks; the same for everybody."""
-
-    cheeks: Float[np.ndarray, "v"]
-    nose: Float[np.ndarray, "v"]
-    chin: Float[np.ndarray, "v"]
-    forehead: Float[np.ndarray, "v"]
-    under_eyes: Float[np.ndarray, "v"]
-    upper_lids: Float[np.ndarray, "v"]
-    beard: Float[np.ndarray, "v"]
-    above_hairline_dm: Float[np.ndarray, "v"]
-    brows: tuple[_Brow, _Brow]
-
-    @classmethod
-    def of(cls, surface: PaintedSurface) -> "_Fields":
-        v, landmarks = surface.positions_dm, surface.landmarks_dm
-
-        def spot(centre: np.ndarray, size: tuple[float, float, float]) -> np.ndarray:
-            return np.exp(-(np.linalg.norm((v - centre) / np.asarray(size), axis=1) ** 2) / 2)
-
-        nostrils = {LEFT: landmarks[35], RIGHT: landmarks[31]}
-        cheeks = {side: np.array([side * 0.50, landmarks[33, 1] + 0.12, 0.95]) for side in (LEFT, RIGHT)}
-        eyes = {side: _eye_centre(landmarks, side) for side in (LEFT, RIGHT)}
-        lids = {side: eyes[side] + [0, 0.10, 0.05] for side in (LEFT, RIGHT)}
-        shadows = {side: eyes[side] + [side * -0.05, -0.17, 0.02] for side in (LEFT, RIGHT)}
-
-        def both(centres: dict[int, np.ndarray], size: tuple[float, float, float]) -> np.ndarray:
-            return spot(centres[LEFT], size) + spot(centres[RIGHT], size)
-
-        return cls(
-            cheeks=both(cheeks, (0.25, 0.22, 0.35)),
-            nose=spot(landmarks[30], (0.16, 0.16, 0.22)) + 0.6 * both(nostrils, (0.10, 0.10, 0.14)),
-            chin=spot(landmarks[8] + [0, 0.18, 0.05], (0.22, 0.16, 0.25)),
-            forehead=spot((landmarks[21] + landmarks[22]) / 2 + [0, 0.45, 0], (0.5, 0.3, 0.4)),
-            under_eyes=both(shadows, (0.20, 0.065, 0.2)),
-            upper_lids=both(lids, (0.22, 0.08, 0.2)),
-            beard=_beard(surface),
-            # a curve over the forehead that falls toward the ears
-            above_hairline_dm=v[:, 1]
-            - (landmarks[27, 1] + 0.70 - 0.85 * np.clip(0.98 - v[:, 2], 0, 1.0) ** 1.25 + 0.06 * np.abs(v[:, 0])),
-            brows=(_Brow.of(v, landmarks[17:22]), _Brow.of(v, landmarks[26:21:-1])),
-        )
-
-
-def _beard(surface: PaintedSurface) -> np.ndarray:
-    """Where a beard grows: below the nose, above the neck's crease, not on lips, ears and the middle of the cheeks."""
-    v, landmarks = surface.positions_dm, surface.landmarks_dm
-    mouth = landmarks[OUTER_LIPS].mean(0)
-    below_nose = 1 / (1 + np.exp(-(landmarks[33, 1] + 0.02 - v[:, 1]) / 0.05))
-    above_crease = 1 / (1 + np.exp(-(v[:, 1] - (landmarks[8, 1] - 0.45)) / 0.10))
-    bare_cheeks = sum(
-        np.exp(-(((v - (mouth + [side * 0.48, 0.22, -0.2])) / np.array([0.26, 0.27, 0.5])) ** 2).sum(1))
-        for side in (LEFT, RIGHT)
-    )
-    grown = np.clip(below_nose * above_crease * np.clip(v[:, 2] + 0.15, 0, 0.3) / 0.3 - 0.9 * bare_cheeks, 0, 1)
-    return grown * (1 - surface.lips) * (1 - surface.ears)
-
-
-# ---------------------------------------------------------------------------------------------- linear modes
-
-
-@dataclass(frozen=True, eq=False)
-class LinearAlbedo:
-    """The 199 linear colour modes: a principal component analysis of 1,200 draws of the sampler.
-
-    Colours are display-referred (gamma 2.2) RGB in [0, 1]. Coefficients are scaled as `Tex_Para` of 300W-LP is: columns
-    of unit length over the whole template, in levels of 255, already multiplied by their standard deviation. Linear
-    draws blur the hairline; use :class:`AlbedoSampler` for pictures.
-    """
-
-    model: BuiltInModel
-
-    @cached_property
-    def stddevs(self) -> Float[np.ndarray, "k"]:
-        """(199,) the spread of each coefficient, in the coefficients' own scaling (levels)."""
-        return self.model.file.albedo_sd * LEVELS
-
-    @cached_property
-    def mean(self) -> Float32[np.ndarray, "v 3"]:
-        """The mean colour."""
-        return np.ascontiguousarray(self._mean_planes.reshape(3, -1).T)
-
-    @cached_property
-    def _mean_planes(self) -> Float32[np.ndarray, "v3"]:
-        file = self.model.file
-        planes = file.albedo_mean[:, self.model.template_vertices].reshape(-1)
-        return planes * np.float32(file.meta["albedo_mean_step"] / LEVELS)
-
-    @cached_property
-    def _steps(self) -> np.ndarray:  # int8 (k, 3v), channel by channel
-        modes = self.model.file.albedo_modes
-        return modes[:, :, self.model.template_vertices].reshape(len(modes), -1)
-
-    def _blocks(self) -> list[slice]:
-        """Pieces of the columns that are turned into floating point one at a time: whole, the modes would be 170 MB."""
-        size = 1 << 14
-        return [slice(start, start + size) for start in range(0, self._steps.shape[1], size)]
-
-    def albedo(self, coefficients: Float[np.ndarray, "k"]) -> Float32[np.ndarray, "v 3"]:
-        """The colours of the given coefficients, clipped to [0, 1]. Raises ValueError for another number of them."""
-        if coefficients.shape != self.stddevs.shape:
-            raise ValueError(
-                f"{len(coefficients)} albedo coefficients given, the built-in model has {len(self.stddevs)}"
-            )
-        weights = (coefficients / self.stddevs * self.model.file.albedo_step / LEVELS).astype(np.float32)
-        planes = self._mean_planes.copy()
-        for block in self._blocks():
-            planes[block] += weights @ self._steps[:, block].astype(np.float32)
-        return np.ascontiguousarray(np.clip(planes, 0, 1).reshape(3, -1).T)
-
-    def project(self, albedo: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "k"]:
-        """The coefficients of the colours nearest to `albedo` (display-referred, in [0, 1]): a picture's `Tex_Para`."""
-        offset = (albedo.astype(np.float32).T.reshape(-1) - self._mean_planes) * np.float32(LEVELS)
-        products = np.zeros(len(self.stddevs))
-        for block in self._blocks():
-            products += self._steps[:, block].astype(np.float32) @ offset[block]
-        in_steps = cho_solve(self._normal_equations, products)
-        return in_steps / self.model.file.albedo_step * self.stddevs
-
-    @cached_property
-    def _normal_equations(self) -> tuple[np.ndarray, bool]:
-        gram = np.zeros((len(self.stddevs), len(self.stddevs)))
-        for block in self._blocks():
-            steps = self._steps[:, block].astype(np.float32)
-            gram += steps @ steps.T
-        return cho_factor(gram)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
 from geometry.mesh import Mesh
+from geometry.sound_surface import check_has_a_shape
 from geometry.uv import UVAtlas
 
 _FLATTEST = 1e-4
@@ -104,13 +105,7 @@ def fit_cylinder(mesh: Mesh) -> Cylinder:
     The linear fit starts the geometric one, which alone is unbiased where the surface spans less than the full circle
     (a face cut before the ears). Raises ValueError as :func:`cylindrical_map` does.
     """
-    if not len(mesh.triangles):
-        raise ValueError("a mesh without triangles cannot be laid flat")
-    bad = np.flatnonzero(~np.isfinite(mesh.vertices).all(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"vertex {bad[0]} ({len(bad)} in all) has coordinates that are not finite: {mesh.vertices[bad[0]]}"
-        )
+    check_has_a_shape(mesh)
     corners = np.asarray(mesh.vertices, dtype=np.float64)[mesh.triangles]
     areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     weights = np.bincount(mesh.triangles.ravel(), np.repeat(areas, 3), len(mesh.vertices))

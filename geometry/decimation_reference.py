@@ -23,7 +23,7 @@ def collapse(
     smallest_cosine: float,
     points: Float[np.ndarray, "p 3"],
     homes: Int[np.ndarray, " p"],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " r"], Bool[np.ndarray, " r"]]:
     """Remove `n_removals` vertices r, each onto a neighbour k: (r, k, whether a triangle turned over), in their order.
 
     Always the pair of least cost (Q_r + Q_k)(x_k), then of lowest r and k, among those that keep the topology (the link

@@ -145,8 +145,10 @@ class FitPoints:
         """(c 3 k) the design point by point."""
         return np.ascontiguousarray(self.design.reshape(3, -1, self.n_modes).transpose(1, 0, 2))
 
-    def basis(self, rows: np.ndarray, index: np.ndarray | None) -> np.ndarray:
-        """B = rows · A of every face (n 2p k), for `rows` (n 2 3 p)."""
+    def basis(
+        self, rows: Float[np.ndarray, "n 2 3 p"], index: Int[np.ndarray, "n p"] | None
+    ) -> Float[np.ndarray, "n 2*p k"]:
+        """B = rows · A of every face."""
         n, _, _, p = rows.shape
         design = self.design.reshape(3, -1, self.n_modes)
         design = (

@@ -93,6 +93,24 @@ class Similarity2D:
         return points @ affine[:, :3].T + affine[:, 3]
 
 
+def nearest_similarity(
+    source: Float[np.ndarray, "p 2"], target: Float[np.ndarray, "p 2"], weights: Float[np.ndarray, " p"] | None = None
+) -> tuple[Float[np.ndarray, "2 2"], Float[np.ndarray, "2"]]:
+    """The scaled rotation and the shift that bring `source` nearest to `target` (least squares), never mirrored.
+
+    `source` must not be a point. Where the target is one, or the mirror image, the scale is 0: :class:`Similarity2D` refuses it.
+    """
+    share = np.full(len(source), 1 / len(source)) if weights is None else weights / weights.sum()
+    from_middle, to_middle = share @ source, share @ target
+    p, q = source - from_middle, target - to_middle
+    # A similarity is one complex number a: q = a·p, and the best one is Σ w p̄·q / Σ w |p|².
+    spread = share @ (p**2).sum(axis=1)
+    real = share @ (p * q).sum(axis=1) / spread
+    imaginary = share @ (p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]) / spread
+    linear = np.array([[real, -imaginary], [imaginary, real]])
+    return linear, to_middle - linear @ from_middle
+
+
 def texel_from_uv(uv: Float[np.ndarray, "*n 2"], size: int) -> Float[np.ndarray, "*n 2"]:
     """Texel coordinates (x right, y down) of UV coordinates in [0, 1] (v up) in an atlas of `size` × `size` texels.
 

@@ -129,8 +129,8 @@ def check_size(file: str, mean_mm: Float[np.ndarray, "v 3"], *, unit: str) -> No
 
 
 def from_one_based(
-    file: str, name: str, indices: Shaped[np.ndarray, "..."], n_vertices: int, *, covers_all: bool
-) -> Int32[np.ndarray, "..."]:
+    file: str, name: str, indices: Shaped[np.ndarray, "*shape"], n_vertices: int, *, covers_all: bool
+) -> Int32[np.ndarray, "*shape"]:
     """MATLAB's indices as zero-based int32; with `covers_all` the first and the last vertex must occur."""
     whole = _integers(file, name, indices)
     first, last = int(whole.min()), int(whole.max())
@@ -152,8 +152,8 @@ def from_one_based(
 
 
 def from_zero_based(
-    file: str, name: str, indices: Shaped[np.ndarray, "..."], n_vertices: int
-) -> Int32[np.ndarray, "..."]:
+    file: str, name: str, indices: Shaped[np.ndarray, "*shape"], n_vertices: int
+) -> Int32[np.ndarray, "*shape"]:
     """Triangles' indices that count from zero, as int32; the first and the last vertex must occur."""
     whole = _integers(file, name, indices)
     first, last = int(whole.min()), int(whole.max())

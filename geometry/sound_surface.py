@@ -8,13 +8,8 @@ from geometry.loop_filling import fill_loop
 from geometry.mesh import Mesh, boundary_loops, component_count, undirected_edges
 
 
-def sound_loops(mesh: Mesh, *, may_be_closed: bool = False) -> list[Int32[np.ndarray, "_"]]:
-    """The mesh's boundary loops, longest in millimetres first.
-
-    Raises ValueError, with what to do, when the mesh is no single manifold surface: no triangles or none with an area,
-    vertices that are not finite or that no triangle uses, several components, edges with more than two triangles,
-    triangles wound against their neighbours, and no boundary where `may_be_closed` does not allow it.
-    """
+def check_has_a_shape(mesh: Mesh) -> None:
+    """Raise ValueError for a mesh without triangles, and for vertices that are not finite."""
     if not len(mesh.triangles):
         raise ValueError("a mesh without triangles cannot be laid flat")
     bad = np.flatnonzero(~np.isfinite(mesh.vertices).all(axis=1))
@@ -22,6 +17,16 @@ def sound_loops(mesh: Mesh, *, may_be_closed: bool = False) -> list[Int32[np.nda
         raise ValueError(
             f"vertex {bad[0]} ({len(bad)} in all) has coordinates that are not finite: {mesh.vertices[bad[0]]}"
         )
+
+
+def sound_loops(mesh: Mesh, *, may_be_closed: bool = False) -> list[Int32[np.ndarray, "_"]]:
+    """The mesh's boundary loops, longest in millimetres first.
+
+    Raises ValueError, with what to do, when the mesh is no single manifold surface: no triangles or none with an area,
+    vertices that are not finite or that no triangle uses, several components, edges with more than two triangles,
+    triangles wound against their neighbours, and no boundary where `may_be_closed` does not allow it.
+    """
+    check_has_a_shape(mesh)
     if _is_flat(mesh):
         raise ValueError("no triangle of the surface has an area: its vertices coincide or lie on a line")
     alone = np.setdiff1d(np.arange(len(mesh.vertices)), mesh.triangles)

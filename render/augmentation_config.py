@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
-from render.spreads import Sometimes, Spread
+from render.spreads import Sometimes, Spread, check_possible
 
 PictureOccluder = Literal["noise", "shape", "hand", "glasses", "patch"]
 SurfaceOccluder = Literal["surface_glasses", "surface_mask", "surface_patch"]
@@ -66,15 +66,9 @@ class AugmentationConfig(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _possible(self) -> "AugmentationConfig":
-        for name, (lowest, highest) in _POSSIBLE.items():
-            if (operation := getattr(self, name)) is None:
-                continue
-            low, high = operation.limits
-            if low < lowest or high > highest:
-                raise ValueError(
-                    f"{name} can be drawn from {low:g} to {high:g}, and is possible from {lowest:g} to {highest:g}: "
-                    "narrow its range (a normal one by its stddev, or by its reach)"
-                )
+        for name, possible in _POSSIBLE.items():
+            if (operation := getattr(self, name)) is not None:
+                check_possible(name, operation.limits, possible)
         return self
 
 

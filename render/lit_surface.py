@@ -11,15 +11,15 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32
 
 from geometry.camera import PerspectiveCamera, ScaledOrthographicCamera
+from geometry.display_colour import GAMMA
 from geometry.mesh import check_triangles
 from render.harmonic_light import N_HARMONICS, HarmonicLight
 from render.shading import ColorTransform, PhongLight
 from render.surface_shading_kernel import develop_colours, light_surface, sum_triangle_normals, unit_rows
 from render.zbuffer import RasterBuffers, rasterize
 
-GAMMA = 2.2
-_LEVELS = 4096
-_CURVE = (np.arange(_LEVELS + 1, dtype=np.float32) / _LEVELS) ** np.float32(1 / GAMMA)
+_CURVE_STEPS = 4096
+_CURVE = (np.arange(_CURVE_STEPS + 1, dtype=np.float32) / _CURVE_STEPS) ** np.float32(1 / GAMMA)
 """The display's curve v ** (1/2.2), as a table: off by less than half a level of 255 above 0.001."""
 
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
-from geometry.frames import Similarity2D
+from geometry.frames import Similarity2D, nearest_similarity
 from render.correspondence import CorrespondenceField
 from render.quantization import IGNORE
 
@@ -30,18 +30,12 @@ def similarity_between(source: Float[np.ndarray, "p 2"], target: Float[np.ndarra
 
     Raises ValueError when either shape is a point, or they are mirror images that no turning brings together.
     """
-    from_mean, to_mean = source.mean(axis=0), target.mean(axis=0)
-    p, q = (source - from_mean).astype(np.float64), (target - to_mean).astype(np.float64)
-    spread = float((p * p).sum())
-    # A similarity is one complex number a: q = a·p, and the best one is Σ p̄·q / Σ |p|².
-    real, imaginary = float((p * q).sum()), float((p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]).sum())
-    size = np.hypot(real, imaginary)
-    if not (np.isfinite(spread) and spread > 0 and size > 1e-9 * np.sqrt(spread * float((q * q).sum())) > 0):
-        raise ValueError("no similarity brings these landmarks together: one of the shapes is a point, NaN or mirrored")
-    linear = np.array([[real, -imaginary], [imaginary, real]]) / spread
-    matrix = np.eye(3)
-    matrix[:2, :2], matrix[:2, 2] = linear, to_mean - linear @ from_mean
-    return Similarity2D(matrix)
+    spreads = [float(((shape - shape.mean(axis=0)) ** 2).sum()) for shape in (source, target)]
+    if np.isfinite(spreads).all() and min(spreads) > 0:
+        linear, shift = nearest_similarity(source, target)
+        if np.hypot(*linear[:, 0]) * np.sqrt(spreads[0]) > 1e-9 * np.sqrt(spreads[1]):
+            return Similarity2D(np.vstack([np.column_stack([linear, shift]), [0.0, 0.0, 1.0]]))
+    raise ValueError("no similarity brings these landmarks together: one of the shapes is a point, NaN or mirrored")
 
 
 def canonical_shape(

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
-from render.spreads import Normal, Spread, Uniform
+from render.spreads import Normal, Spread, Uniform, check_possible
 
 HairStyle = Literal["bare", "cropped", "short", "full", "long", "cap"]
 HAIR_STYLES: tuple[HairStyle, ...] = ("bare", "cropped", "short", "full", "long", "cap")
@@ -90,13 +90,8 @@ class PeopleConfig(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _possible(self) -> "PeopleConfig":
-        for name, (lowest, highest) in _POSSIBLE.items():
-            low, high = getattr(self, name).limits
-            if low < lowest or high > highest:
-                raise ValueError(
-                    f"{name} can be drawn from {low:g} to {high:g}, and is possible from {lowest:g} to {highest:g}: "
-                    "narrow its range (a normal one by its stddev, or by its reach)"
-                )
+        for name, possible in _POSSIBLE.items():
+            check_possible(name, getattr(self, name).limits, possible)
         return self
 
 

@@ -66,8 +66,8 @@ def shaded_view(
 
 
 _ADVICE = (
-    "Shaded views need the render extra (in the checkout: `make setup`, or pip install -e '.[render]') and the system's "
-    "EGL (Debian, Ubuntu: apt-get install libegl1 libgl1 libgl1-mesa-dri)"
+    "Shaded views need the render extra (in the checkout: `make setup`, elsewhere pip install 'facefoundry[render]') "
+    "and the system's EGL (Debian, Ubuntu: apt-get install libegl1 libgl1 libgl1-mesa-dri)"
 )
 
 

@@ -6,6 +6,16 @@ import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
 
+def check_possible(name: str, limits: tuple[float, float], possible: tuple[float, float]) -> None:
+    """Raise ValueError for a field whose draws (a spread's `limits`) can lie outside of what is possible."""
+    (low, high), (lowest, highest) = limits, possible
+    if low < lowest or high > highest:
+        raise ValueError(
+            f"{name} can be drawn from {low:g} to {high:g}, and is possible from {lowest:g} to {highest:g}: "
+            "narrow its range (a normal one by its stddev, or by its reach)"
+        )
+
+
 class Uniform(BaseModel, frozen=True, extra="forbid"):
     """Every number of [low, high] alike."""
 

@@ -43,15 +43,6 @@ def visible_texels(
     return visible
 
 
-def hidden_by_others(points_px: Float[np.ndarray, "*n 3"], drawn: FaceBuffers, index: int) -> Bool[np.ndarray, "*n"]:
-    """Which points of face `index` lie at a pixel that shows another face; the functions above know one face alone."""
-    height, width = drawn.face_index.shape
-    x, y = np.moveaxis(np.rint(points_px[..., :2].astype(np.float64)).astype(np.int64), -1, 0)
-    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
-    shown = drawn.face_index[np.where(inside, y, 0), np.where(inside, x, 0)]
-    return inside & (shown >= 0) & (shown != index)
-
-
 def vertices_seen_in(
     drawn: FaceBuffers, vertices_px: Float[np.ndarray, "v 3"], triangles: Int32[np.ndarray, "t 3"], *, index: int
 ) -> Bool[np.ndarray, " v"]:

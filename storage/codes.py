@@ -29,11 +29,11 @@ class Plain(BaseModel, frozen=True, extra="forbid"):
         """Dtype and shape on disk of one sample of the given dtype and shape."""
         return dtype, shape
 
-    def encode(self, values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    def encode(self, values: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
         """The same array."""
         return values
 
-    def decode(self, stored: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    def decode(self, stored: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
         """The same array."""
         return stored
 
@@ -77,7 +77,7 @@ class FixedPoint(BaseModel, frozen=True, extra="forbid"):
             raise ValueError(f"fixed point holds float32 values, not {dtype}")
         return "uint16", shape
 
-    def encode(self, values: Float[np.ndarray, "..."]) -> UInt16[np.ndarray, "..."]:
+    def encode(self, values: Float[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*shape"]:
         """The nearest codes. Raises BadSample for values out of range and for NaN."""
         codes = np.empty(values.shape, dtype=np.uint16)
         for some, out in _blocks(values, codes):
@@ -90,13 +90,13 @@ class FixedPoint(BaseModel, frozen=True, extra="forbid"):
             np.copyto(out, scaled, casting="unsafe")
         return codes
 
-    def decode(self, stored: UInt16[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    def decode(self, stored: UInt16[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """The values of the codes (float32, exact)."""
         values = np.empty(stored.shape, dtype=np.float32)
         self.decode_into(stored, values)
         return values
 
-    def decode_into(self, stored: UInt16[np.ndarray, "..."], values: Float[np.ndarray, "..."]) -> None:
+    def decode_into(self, stored: UInt16[np.ndarray, "*shape"], values: Float[np.ndarray, "*shape"]) -> None:
         """Write the values of the codes into `values` (float32, contiguous)."""
         from storage.fixed_point_kernel import decode  # on first use: writing and listing need no compiler
 

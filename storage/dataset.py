@@ -64,7 +64,9 @@ def version_store(path: str | Path, version: str | None = None) -> Store:
     """The store of that version, found as :func:`open_dataset` does; the manifest is not read."""
     place = place_of(path)
     if isinstance(place, Path) and not place.is_dir():
-        raise Unpublished(f"{path} is not a folder; a data set is <out>/<name> or <out>/<name>/<version>")
+        raise Unpublished(
+            f"{path} is not a folder; a data set is <out>/<name> or <out>/<name>/<version>, such as datasets/300wlp-posmaps"
+        )
     store = store_at(place)
     if _has(store, MANIFEST_KEY):
         if version not in (None, place.name):

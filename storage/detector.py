@@ -28,7 +28,6 @@ _LONGEST_SIDE_PX = 1000
 """Faces are looked for in a picture of at most this size: smaller faces than a fifteenth of it are not worth a fit."""
 _UPSAMPLE_BELOW_PX = 600  # dlib finds faces of 80 px and more; a small picture is doubled first
 _LOWER, _LARGER = 0.14, 1.58 / 1.5
-_MAX_WEIGHTS_BYTES = 1 << 30
 
 
 class NoDetector(RuntimeError):

@@ -13,6 +13,7 @@ from storage.json_files import read_json_object
 
 DRAWN_LICENCE = "CC0-1.0 (drawn from the built-in model)"
 
+_UNFINISHED = ".unfinished.json"
 _DRAWN_FROM_SEEDS = {"sample": "seed", "people": "model_fingerprint"}  # kind: a field that its description has
 _MOST_NAMED = 3
 """Differences of two descriptions that are named."""
@@ -34,6 +35,16 @@ def drawn_record(folder: Path) -> dict[str, object]:
     return {}
 
 
+def unfinished_name(kind: str) -> str:
+    """The marker of a folder that is being written, whatever writes it."""
+    return f"{kind}{_UNFINISHED}"
+
+
+def unfinished_marker(folder: Path) -> str | None:
+    """The marker in a folder whose writer has not finished; None in all others."""
+    return min((found.name for found in folder.glob(f"*{_UNFINISHED}")), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class DrawnFolder:
     """One folder and the description (`text`) of what shall lie in it; `kind` names it in files and sentences."""
@@ -50,7 +61,7 @@ class DrawnFolder:
     @property
     def unfinished_name(self) -> str:
         """Of the description while files are still missing."""
-        return f"{self.kind}.unfinished.json"
+        return unfinished_name(self.kind)
 
     def begin(self) -> bool:
         """Whether anything is left to do; the folder is made and marked if so.
@@ -65,7 +76,7 @@ class DrawnFolder:
 
     def finish(self) -> None:
         """Everything is there: take away what killed runs had in hand, and say so."""
-        for pattern in ("*/*.partial", f"{self.unfinished_name}.*.partial"):
+        for pattern in ("*.partial", "*/*.partial"):
             for partial in self.path.glob(pattern):
                 partial.unlink()
         os.replace(self.path / self.unfinished_name, self.path / self.marker_name)

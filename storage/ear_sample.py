@@ -23,15 +23,15 @@ from geometry.rotation import rotation_from_euler
 from render.backgrounds import draw_background
 from render.correspondence import CorrespondenceField, draw_field
 from render.ear_field import head_with_ear
+from storage.drawn_folder import DrawnFolder
 from storage.jpeg import encode_jpeg, write_atomically
 from storage.landmark_files import write_pts
-from storage.synthetic import MARKER_NAME, Family, Shot, draw_face, draw_picture, draw_shot
+from storage.synthetic import Family, Shot, draw_face, draw_picture, draw_shot
 
 RECIPE = 1
 """Raised by hand when the same seed gives other bytes than before."""
 
 PICTURE_SIZE = 256
-_UNFINISHED_NAME = "sample.unfinished.json"
 _POSE, _BACKGROUND = 1000, 1001  # streams of random numbers beside those of storage.synthetic
 
 
@@ -106,11 +106,9 @@ def write_ear_folder(
         raise ValueError(f"{n_ears} ears: a folder needs at least one")
     folder, model = Path(folder), load_built_in("all")
     record = EarsRecord(RECIPE, seed, n_ears, model.name, model.fingerprint, model.licence)
-    text = json.dumps(asdict(record), indent=2) + "\n"
-    if _is_finished(folder, text):
+    drawn = DrawnFolder(folder, "sample", json.dumps(asdict(record), indent=2) + "\n")
+    if not drawn.begin():
         return record
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / _UNFINISHED_NAME, text.encode())
     for number in range(n_ears):
         path = folder / f"{_name(number)}.pts"  # written last
         if not path.exists():
@@ -118,27 +116,8 @@ def write_ear_folder(
             write_atomically(path.with_suffix(".jpg"), encode_jpeg(ear.picture))
             write_pts(path, ear.landmarks_px)
         progress(number + 1, n_ears)
-    for partial in folder.glob("*.partial"):  # what runs that were killed had in hand
-        partial.unlink()
-    os.replace(folder / _UNFINISHED_NAME, folder / MARKER_NAME)
+    drawn.finish()
     return record
-
-
-def _is_finished(folder: Path, text: str) -> bool:
-    for marker in (folder / MARKER_NAME, folder / _UNFINISHED_NAME):
-        if marker.is_file():
-            if marker.read_text() != text:
-                raise ValueError(
-                    f"{marker} describes other ears than those asked for: choose another folder, or remove this one"
-                )
-            return marker.name == MARKER_NAME
-    others = [path.name for path in folder.glob("*") if not path.name.startswith((".", _UNFINISHED_NAME))]
-    if others:
-        raise ValueError(
-            f"{folder} is not empty and holds no drawn ears ({min(others)} lies in it), and nothing of it may be "
-            "overwritten: give a new or empty folder"
-        )
-    return False
 
 
 def _side(number: int) -> Side:

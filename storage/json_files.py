@@ -1,8 +1,10 @@
-"""JSON that strangers wrote, as a file beside their pictures: a small regular file, or a refusal with its name."""
+"""JSON that strangers wrote, a small regular file or a refusal with its name; and JSON that anybody can read, of our values."""
 
 import json
 import os
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import numpy as np
 
 from storage.bad_sample import BadSample
 from storage.regular_files import read_regular_file
@@ -47,6 +49,17 @@ def parse_json(content: bytes | str) -> object:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"is not JSON ({type(error).__name__}: {str(error)[:120]})") from None
     return found
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON has them: NaN and infinity, which it has not, are null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _refuse_constant(word: str) -> NoReturn:

@@ -1,33 +1,24 @@
-"""Rendered people: a folder of invented faces in 300W-LP's layout that one can train on.
+"""Rendered people: invented persons, photographed; :mod:`storage.people_folder` writes a data set of them.
 
 A *person* is an identity with a skin, hair, perhaps glasses and a shirt; a *family* is one person with one expression
-and is photographed `views` times, each time from its own side, in its own light, before its own background. All pictures
-of a person lie in ``train`` or all in ``validation``. Every picture has its truth beside it
-(:mod:`storage.people_truth`); those of a scaled orthographic camera have 300W-LP's `.mat` too, with the landmarks right
-in **every** view (300W-LP's own are not), so that ``build 300wlp-posmaps`` reads the folder as it is.
+and is photographed `views` times, each time from its own side, in its own light, before its own background.
 
 Everything comes from (seed, person, expression, view) alone.
 """
 
-import itertools
 import json
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from threadpoolctl import threadpool_limits
 
-from geometry.albedo import GAMMA, AlbedoSampler, LinearAlbedo, load_albedo_sampler
+from geometry.albedo import head_albedo_sampler
 from geometry.built_in import load_built_in
 from geometry.camera import PerspectiveCamera, ScaledOrthographicCamera
+from geometry.display_colour import GAMMA
+from geometry.linear_albedo import head_linear_albedo
 from geometry.morphable_model import Coefficients
 from geometry.rotation import rotation_from_euler
 from render.clothes import draw_clothes
@@ -40,12 +31,9 @@ from render.physical_view import StudioLight, draw_studio_light
 from render.scenes import draw_scene
 from render.sensor import Sensor
 from render.shading import ColorTransform, PhongLight
-from storage.annotations import write_annotation
-from storage.drawn_folder import DrawnFolder
-from storage.jpeg import encode_jpeg, write_atomically
 from storage.manifest import ModelInfo
+from storage.people_cameras import orthographic_camera, perspective_camera
 from storage.people_truth import (
-    SUFFIX,
     HarmonicTruth,
     OrthographicTruth,
     PerspectiveTruth,
@@ -55,7 +43,6 @@ from storage.people_truth import (
     point_of,
     rows_of,
 )
-from storage.processes import end_with_parent
 
 RECIPE = 1
 """Raised by hand when the same seed gives other bytes than before."""
@@ -125,101 +112,6 @@ class PeoplePlan:
         return json.dumps(fields, indent=2) + "\n"
 
 
-def write_people_folder(
-    folder: str | os.PathLike[str],
-    plan: PeoplePlan,
-    *,
-    workers: int = 1,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[Split, list[int]]:
-    """Write the folder, or what is missing of it; a finished one is left as it is. Returns who is in which part.
-
-    A plan gives the same bytes with any number of workers (processes, started by forkserver) and in any order.
-    `progress` hears after every person how many are done, and of how many.
-    Raises ValueError for a folder that holds anything else.
-    """
-    drawn = DrawnFolder(Path(folder), "people", plan.description())
-    everyone = range(plan.n_people)
-    parts: dict[Split, list[int]] = {"train": [], "validation": []}
-    for person in everyone:
-        parts[plan.split(person)].append(person)
-    if not drawn.begin():
-        return parts
-    for split, members in parts.items():
-        if members:
-            (drawn.path / split).mkdir(exist_ok=True)
-            write_atomically(drawn.path / split / drawn.marker_name, drawn.text.encode())  # it may go its own way
-    write_atomically(drawn.path / "split.json", (json.dumps(parts, indent=2) + "\n").encode())
-    for done, _ in enumerate(_write_all(drawn.path, plan, workers), start=1):
-        progress(done, plan.n_people)
-    drawn.finish()
-    return parts
-
-
-def _write_all(folder: Path, plan: PeoplePlan, workers: int) -> Iterator[int]:
-    everyone = range(plan.n_people)
-    if workers == 1:
-        yield from (write_person(folder, plan, person) for person in everyone)
-        return
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
-        yield from pool.map(write_person, itertools.repeat(folder), itertools.repeat(plan), everyone)
-
-
-def _begin_worker() -> None:
-    end_with_parent()
-    cv2.setNumThreads(1)
-
-
-def write_person(folder: Path, plan: PeoplePlan, number: int) -> int:
-    """Write what is missing of one person's pictures and truths into the folder's part that they belong to."""
-    part = folder / plan.split(number)
-    suffixes = (".jpg", SUFFIX, ".mat" if plan.config.camera == "orthographic" else ".pts")
-    with threadpool_limits(1):  # sums, and so bytes, depend on how many threads share a product
-        for expression in range(plan.n_expressions):
-            stems = [plan.stem(number, expression, view) for view in range(plan.n_views)]
-            missing = [
-                view
-                for view, stem in enumerate(stems)
-                if not all((part / f"{stem}{suffix}").exists() for suffix in suffixes)
-            ]
-            if not missing:
-                continue
-            family = draw_family(plan, number, expression)
-            for view in missing:
-                _write_picture(part / stems[view], plan, family, view)
-    return number
-
-
-def _write_picture(stem: Path, plan: PeoplePlan, family: "Family", view: int) -> None:
-    shot = draw_shot(plan, family, view)
-    truth = truth_of(plan, family, view, shot)
-    write_atomically(
-        stem.with_name(f"{stem.name}.jpg"), encode_jpeg(draw_picture(plan, family, view, shot), shot.quality)
-    )
-    if isinstance(shot.camera, ScaledOrthographicCamera):
-        write_annotation(
-            stem.with_name(f"{stem.name}.mat"),
-            coefficients=family.coefficients,
-            camera=shot.camera,
-            landmarks_px=np.array(truth.landmarks_px),
-            model=load_built_in(),
-            image_height=plan.config.side_px,
-            texture=family.person.texture_coefficients,
-            illumination=shot.light.illum_para if isinstance(shot.light, PhongLight) else None,
-            color=shot.color.color_para if isinstance(shot.light, PhongLight) else None,
-        )
-    else:
-        write_atomically(stem.with_name(f"{stem.name}.pts"), _pts_text(np.array(truth.landmarks_px)).encode())
-    write_atomically(stem.with_name(f"{stem.name}{SUFFIX}"), truth.model_dump_json().encode())
-
-
-def _pts_text(landmarks_px: Float[np.ndarray, "68 3"]) -> str:
-    """300W's landmark file: pixels counted from one."""
-    rows = "\n".join(f"{x + 1:.6f} {y + 1:.6f}" for x, y, _ in landmarks_px)
-    return f"version: 1\nn_points: {len(landmarks_px)}\n{{\n{rows}\n}}\n"
-
-
 # ---------------------------------------------------------------------------------------------------- people
 
 
@@ -263,24 +155,14 @@ def draw_person(plan: PeoplePlan, number: int) -> Person:
     """One person: 0.2 s, most of it for the skin's colours."""
     model, config = load_built_in(), plan.config
     identity = model.draw_identity(plan.rng(_PERSON, number), spread=config.identity_spread)
-    appearance = _albedo_sampler().sample(plan.rng(_COLOURS, number))
+    appearance = head_albedo_sampler().sample(plan.rng(_COLOURS, number))
     rng = plan.rng(_OUTFIT, number)
     hair = draw_hair(rng, style=config.hair.draw(rng), colour=painted_hair_colour(appearance.albedo[skin_of_head()]))
     wears, dark = rng.random() < config.glasses_share, bool(rng.random() < config.sunglasses_share)
     glasses = draw_glasses(rng, dark=dark)
     outfit = Outfit(hair, glasses if wears else None, draw_clothes(rng))
-    texture = _linear_albedo().project(appearance.albedo ** np.float32(1 / GAMMA))
+    texture = head_linear_albedo().project(appearance.albedo ** np.float32(1 / GAMMA))
     return Person(number, identity, Paint.of(appearance), texture, outfit, dark)
-
-
-@lru_cache(maxsize=1)
-def _albedo_sampler() -> AlbedoSampler:
-    return load_albedo_sampler(load_built_in("all"))
-
-
-@lru_cache(maxsize=1)
-def _linear_albedo() -> LinearAlbedo:
-    return LinearAlbedo(load_built_in("all"))
 
 
 # ---------------------------------------------------------------------------------------------------- pictures
@@ -308,11 +190,11 @@ def draw_shot(plan: PeoplePlan, family: Family, view: int) -> Shot:
     rotation = rotation_from_euler(pitch, yaw, roll)
     landmarks = family.landmarks.astype(np.float64)
     if config.camera == "orthographic":
-        camera: ScaledOrthographicCamera | PerspectiveCamera = _orthographic(
+        camera: ScaledOrthographicCamera | PerspectiveCamera = orthographic_camera(
             landmarks, rotation, face_px=face_px, middle=middle, depth_px=depth_px
         )
     else:
-        camera = _perspective(
+        camera = perspective_camera(
             landmarks, rotation, face_px=face_px, middle=middle, distance_mm=distance_mm, side_px=config.side_px
         )
     light, color = _draw_light(config, plan.rng(_LIGHT, *numbers))
@@ -324,46 +206,6 @@ def draw_shot(plan: PeoplePlan, family: Family, view: int) -> Shot:
         grey=bool(rng.random() < config.grey_share),
     )
     return Shot(camera, light, color, sensor, round(config.jpeg_quality.draw(rng)))
-
-
-def _box(points_px: Float[np.ndarray, "68 3"]) -> tuple[Float[np.ndarray, "2"], float]:
-    """The middle and the longer side of the landmarks' box."""
-    low, high = points_px[:, :2].min(axis=0), points_px[:, :2].max(axis=0)
-    return (low + high) / 2, float((high - low).max())
-
-
-def _orthographic(
-    landmarks: Float[np.ndarray, "68 3"],
-    rotation: Float[np.ndarray, "3 3"],
-    *,
-    face_px: float,
-    middle: Float[np.ndarray, "2"],
-    depth_px: float,
-) -> ScaledOrthographicCamera:
-    _, extent_mm = _box(ScaledOrthographicCamera(1.0, rotation, np.zeros(3)).project(landmarks))
-    scale = face_px / extent_mm
-    at_origin, _ = _box(ScaledOrthographicCamera(scale, rotation, np.zeros(3)).project(landmarks))
-    return ScaledOrthographicCamera(scale, rotation, np.array([*(middle - at_origin), depth_px]))
-
-
-def _perspective(
-    landmarks: Float[np.ndarray, "68 3"],
-    rotation: Float[np.ndarray, "3 3"],
-    *,
-    face_px: float,
-    middle: Float[np.ndarray, "2"],
-    distance_mm: float,
-    side_px: int,
-) -> PerspectiveCamera:
-    """The lens at a distance from the model's origin, of the focal length that shows the face as large as asked for."""
-    centre = np.full(2, (side_px - 1) / 2)
-    focal, place_mm = face_px / 140 * distance_mm, np.zeros(2)
-    for _ in range(8):  # size and place depend a little on each other; each round leaves a tenth of the error or less
-        camera = PerspectiveCamera(focal, centre, rotation, np.array([*place_mm, -distance_mm]))
-        found, extent = _box(camera.project(landmarks))
-        place_mm = place_mm + (middle - found) * (1, -1) / camera.scale
-        focal *= face_px / extent
-    return PerspectiveCamera(focal, centre, rotation, np.array([*place_mm, -distance_mm]))
 
 
 def _draw_light(config: PeopleConfig, rng: np.random.Generator) -> tuple[Light, ColorTransform]:

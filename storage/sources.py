@@ -26,6 +26,7 @@ from pathlib import Path
 from geometry.morphable_model import MorphableModel
 from storage.annotations import SIDECAR_NAME, Kind, check_sidecar
 from storage.bad_sample import BadSample, Rejected
+from storage.drawn_folder import unfinished_marker
 from storage.file_names import view_of
 from storage.folder_walk import (
     IMAGE_SUFFIXES,
@@ -157,10 +158,8 @@ def open_source(path: str | os.PathLike[str], *, several_faces: bool = False) ->
         )
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder; unpack the archive and give the folder")
-    if unfinished := sorted(found.name for found in root.glob("*.unfinished.json")):
-        raise ValueError(
-            f"{root} is not finished ({unfinished[0]} lies in it): start again what writes it, and then this"
-        )
+    if unfinished := unfinished_marker(root):
+        raise ValueError(f"{root} is not finished ({unfinished} lies in it): start again what writes it, and then this")
     listing = _Listing(several_faces)
     suffixes = (*IMAGE_SUFFIXES, "mat", *(_BOX_SUFFIXES if several_faces else ()))
     for folder in walk_folders(root, suffixes=suffixes, reject=listing.reject, passed_over=_IGNORED_FOLDERS):
@@ -177,8 +176,11 @@ def open_source(path: str | os.PathLike[str], *, several_faces: bool = False) ->
     return Source(root, _kind(root, items), tuple(items), rejected, tuple(listing.sidecar_folders))
 
 
-def fingerprint_sources(items: Sequence[SourceItem], *, threads: int = 4) -> list[SourceFingerprint | BadSample]:
-    """The sha256 of every sample's files, in order; a file that may not be read is a BadSample in its place."""
+def fingerprint_sources(items: Sequence[SourceItem], *, threads: int = 2) -> list[SourceFingerprint | BadSample]:
+    """The sha256 of every sample's files, in order; a file that may not be read is a BadSample in its place.
+
+    Files are small, and more threads than two wait for each other longer than for the disk, even a cold one.
+    """
     chunks = [items[start : start + 256] for start in range(0, len(items), 256)]
     with ThreadPoolExecutor(max_workers=threads) as pool:
         return [fingerprint for chunk in pool.map(_fingerprint_chunk, chunks) for fingerprint in chunk]

@@ -14,12 +14,10 @@ light of its own; `pt2d` holds the model's fixed landmarks, so jaw points of ``_
 
 import itertools
 import json
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -27,18 +25,20 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from threadpoolctl import threadpool_limits
 
-from geometry.albedo import GAMMA, LEVELS, AlbedoSampler, LinearAlbedo, load_albedo_sampler
+from geometry.albedo import head_albedo_sampler
 from geometry.built_in import BuiltInModel, load_built_in
 from geometry.camera import ScaledOrthographicCamera
+from geometry.display_colour import GAMMA, LEVELS
+from geometry.linear_albedo import head_linear_albedo
 from geometry.morphable_model import Coefficients
 from geometry.rotation import rotation_from_euler
 from render.backgrounds import draw_background
 from render.portrait import PaintedMesh, draw_portrait
 from render.shading import ColorTransform, PhongLight
 from storage.annotations import IMAGE_HEIGHT, write_annotation
+from storage.drawing_workers import drawn_by_workers
 from storage.drawn_folder import DrawnFolder
 from storage.jpeg import decode_jpeg, encode_jpeg, write_atomically
-from storage.processes import end_with_parent
 from storage.sample_photograph import write_photograph
 
 RECIPE = 1
@@ -156,25 +156,11 @@ def write_sample_folder(
     if not drawn.begin():
         return record
     write_photograph(folder)
-    for done, _ in enumerate(_write_all(folder, families, workers), start=1):
+    written = drawn_by_workers(partial(write_family, folder), families, workers=workers)
+    for done, _ in enumerate(written, start=1):
         progress(done, len(families))
     drawn.finish()
     return record
-
-
-def _write_all(folder: Path, families: list[Family], workers: int) -> Iterator[Family]:
-    """Write the families and hand each out when it is done."""
-    if workers == 1:
-        yield from (write_family(folder, family) for family in families)
-        return
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
-        yield from pool.map(write_family, itertools.repeat(folder), families)
-
-
-def _begin_worker() -> None:
-    end_with_parent()
-    cv2.setNumThreads(1)
 
 
 def write_family(folder: str | os.PathLike[str], family: Family) -> Family:
@@ -279,12 +265,12 @@ def draw_face(family: Family) -> Face:
 
 @lru_cache(maxsize=2)
 def _draw_person(seed: int, identity: int) -> _Person:
-    model, colours = load_built_in(), _linear_albedo()
+    model, colours = load_built_in(), head_linear_albedo()
     rng = Family(seed, identity, 0, 1).rng(_IDENTITY)
     neutral = _draw_mirrorable(
         lambda: Coefficients(model.draw_identity(rng), np.zeros(model.n_expression)), limit_mm=0.9 * _MIRROR_RESIDUE_MM
     )
-    albedo = _albedo_sampler().sample(rng).albedo ** np.float32(1 / GAMMA)
+    albedo = head_albedo_sampler().sample(rng).albedo ** np.float32(1 / GAMMA)
     return _Person(
         neutral.identity,
         albedo * np.float32(LEVELS),
@@ -303,16 +289,6 @@ def _draw_mirrorable(draw: Callable[[], Coefficients], *, limit_mm: float) -> Co
     raise ValueError(
         f"none of {_TRIES} draws has a mirror image in the built-in model to {limit_mm} mm; take another seed"
     )
-
-
-@lru_cache(maxsize=1)
-def _albedo_sampler() -> AlbedoSampler:
-    return load_albedo_sampler(load_built_in("all"))
-
-
-@lru_cache(maxsize=1)
-def _linear_albedo() -> LinearAlbedo:
-    return LinearAlbedo(load_built_in("all"))
 
 
 def mirror_residue_mm(model: BuiltInModel, coefficients: Coefficients) -> float:

@@ -76,7 +76,8 @@ def people(
     from flows.progress import progress_of
     from render.people_config import PRESETS
     from render.shaded_view import NoRenderer
-    from storage.people import PeoplePlan, write_people_folder
+    from storage.people import PeoplePlan
+    from storage.people_folder import write_people_folder
     from storage.processes import usable_cores
 
     config = PRESETS[preset]()

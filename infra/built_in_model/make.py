@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from geometry.albedo import GAMMA, AlbedoSampler, PaintedSurface
+from geometry.albedo import AlbedoSampler
 from geometry.built_in_file import FORMAT, PARTS
+from geometry.display_colour import GAMMA
 from geometry.landmarks import MIRROR
 from geometry.morphable_model import REGION_NAMES
+from geometry.painted_surface import PaintedSurface
 from infra.built_in_model import atlas, modes, template
 from infra.built_in_model.coding import as_bytes, coded_modes, content_hash, differences_along, write
 from infra.built_in_model.identities import PRESETS

@@ -3,7 +3,6 @@
 import fcntl
 import io
 import json
-import math
 import os
 import re
 import secrets
@@ -17,6 +16,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from storage.dataset import ShardedDataset
+from storage.json_files import plain
 from storage.manifest import DatasetManifest
 from storage.store import say_where
 
@@ -158,8 +158,7 @@ def npy_bytes(array: Shaped[np.ndarray, "..."]) -> bytes:
 
 def json_value(value: Any) -> Any:
     """A scalar or text as JSON holds it: NaN and infinity are null."""
-    plain = value.item() if isinstance(value, np.generic | np.ndarray) else value
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
+    return plain(value.item() if isinstance(value, np.ndarray) else value)
 
 
 def arrow() -> Any:

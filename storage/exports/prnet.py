@@ -2,7 +2,7 @@
 
 Folders are those of the source ids (``AFW/…``, ``AFW_Flip/…``). A map is float32 (S S 3) in pixels of its picture, as
 PRNet's are. Beside them lie ``uv-data/uv_kpt_ind.txt`` (texel columns, then rows, of the 68 landmarks) and
-``uv-data/uv_weight_mask.png``, and the list of all pictures, ``files.txt``.
+``uv-data/uv_weight_mask.png`` and ``uv_face_mask.png``, and the list of all pictures, ``files.txt``.
 """
 
 from pathlib import Path
@@ -60,9 +60,11 @@ def require(dataset: ShardedDataset, targets: tuple[str, ...], what: str) -> Non
 def _write_uv_data(dataset: ShardedDataset, folder: Path) -> None:
     folder.mkdir()
     try:
-        texels, weights = dataset.table("landmark_texels"), dataset.table("weight_mask")
+        texels = dataset.table("landmark_texels")
+        masks = {name: dataset.table(name) for name in ("weight_mask", "face_mask")}
     except MissingObject:
         return
     np.savetxt(folder / "uv_kpt_ind.txt", texels.T.astype(np.float64))
-    grey = np.rint(weights / weights.max() * 255).astype(np.uint8)
-    (folder / "uv_weight_mask.png").write_bytes(encode_png(np.repeat(grey[..., None], 3, axis=-1)))
+    for name, mask in masks.items():
+        grey = np.rint(mask / mask.max() * 255).astype(np.uint8)
+        (folder / f"uv_{name}.png").write_bytes(encode_png(np.repeat(grey[..., None], 3, axis=-1)))

@@ -39,7 +39,8 @@ from flows.presets import posmaps_300wlp
 from render.people_config import PRESETS
 from storage.dataset import open_dataset
 from storage.jpeg import write_atomically
-from storage.people import PeoplePlan, write_people_folder
+from storage.people import PeoplePlan
+from storage.people_folder import write_people_folder
 from storage.processes import usable_cores
 from train.device_targets import DeviceTargets
 from train.loader import make_loader

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from geometry.albedo import GAMMA, AlbedoSampler, LinearAlbedo, load_albedo_sampler
+from geometry.albedo import AlbedoSampler, load_albedo_sampler
 from geometry.built_in import BuiltInModel, load_built_in
 from geometry.built_in_file import PARTS
+from geometry.display_colour import GAMMA
+from geometry.linear_albedo import LinearAlbedo
 
 
 @pytest.fixture(scope="module")

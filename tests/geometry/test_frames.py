@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from geometry.frames import Similarity2D, texel_from_uv, uv_from_texel
+from geometry.frames import Similarity2D, nearest_similarity, texel_from_uv, uv_from_texel
 
 POINTS_2D = arrays(np.float64, (5, 2), elements=st.floats(-500, 500))
 POINTS_3D = arrays(np.float64, (5, 3), elements=st.floats(-500, 500))
@@ -135,3 +135,14 @@ def test_the_corners_of_the_atlas_are_the_centres_of_its_corner_texels():
     uv = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.25, 0.75]])
     expected = [[0, 255], [255, 255], [0, 0], [255, 0], [63.75, 63.75]]
     np.testing.assert_allclose(texel_from_uv(uv, 256), expected)
+
+
+def test_a_point_of_weight_two_counts_as_two_points_and_one_of_weight_zero_as_none():
+    rng = np.random.default_rng(5)
+    source, target = rng.normal(size=(2, 7, 2))
+    weights = np.array([2.0, 1, 1, 0, 1, 1, 1])
+    repeated = [0, 0, 1, 2, 4, 5, 6]
+    for found, expected in zip(
+        nearest_similarity(source, target, weights), nearest_similarity(source[repeated], target[repeated]), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-12)

@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geometry.camera import PerspectiveCamera, ScaledOrthographicCamera
+from geometry.display_colour import GAMMA
 from geometry.mesh import vertex_normals
 from geometry.rotation import rotation_from_euler
 from render.harmonic_light import HarmonicLight, draw_harmonic_light, flat_light, harmonics
-from render.lit_surface import GAMMA, Surface, fine_buffers, in_colours, joined, light_layer, surface_normals
+from render.lit_surface import Surface, fine_buffers, in_colours, joined, light_layer, surface_normals
 from render.portrait import PaintedMesh, draw_portrait
 from render.shading import ColorTransform, PhongLight
 

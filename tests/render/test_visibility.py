@@ -12,7 +12,7 @@ from render.correspondence import FieldTemplate, draw_field
 from render.face_buffers import draw_faces
 from render.sampling import sample_bilinear
 from render.texture_map import texture_map
-from render.visibility import hidden_by_others, vertices_seen_in, visible_texels, visible_vertices
+from render.visibility import vertices_seen_in, visible_texels, visible_vertices
 
 SIZE_HW = (240, 200)
 
@@ -111,16 +111,6 @@ def test_texels_are_visible_where_their_surface_is(built_in, own_atlas, raster, 
     free = surface_before(head, built_in.triangles, points) < 0.05
     assert clearly.sum() > 60
     assert (seen[rows, columns] == free)[clearly].mean() > 0.97
-
-
-def test_what_lies_at_a_pixel_of_another_face_is_hidden_by_it():
-    triangles = np.array([[0, 2, 1], [1, 2, 3]], dtype=np.int32)
-    far = np.array([[10.0, 10, 0], [60, 10, 0], [10, 60, 0], [60, 60, 0]])
-    near = far + (30, 20, -500)  # nearer by its place in the list, whatever its z
-    drawn = draw_faces([near, far], triangles, size_hw=(100, 100))
-    points = np.array([[20.0, 20, 0], [50.0, 40, 0], [39.4, 40, 0], [39.6, 40, 0], [-30, 5, 0], [55, 95, 0]])
-    assert hidden_by_others(points, drawn, 1).tolist() == [False, True, False, True, False, False]
-    assert hidden_by_others(points, drawn, 0).tolist() == [True, False, True, False, False, False]
 
 
 def smooth_picture() -> np.ndarray:

@@ -93,6 +93,7 @@ def test_loose_files_have_prnets_names_and_maps(faces, tmp_path):
     assert (tmp_path / "loose/AFW_Flip/AFW_11_1_0_posmap.jpg").exists()
     texels = np.loadtxt(tmp_path / "loose/uv-data/uv_kpt_ind.txt")
     assert np.array_equal(texels.T, faces.table("landmark_texels"))
+    assert opened_picture((tmp_path / "loose/uv-data/uv_face_mask.png").read_bytes()).max() == 255
 
 
 def test_strangers_names_stay_inside_the_folder_and_apart(hostile, tmp_path):

@@ -1,10 +1,12 @@
 """JSON beside strangers' pictures: an object, nothing, or a sentence with the file's name."""
 
+import json
 import os
 
+import numpy as np
 import pytest
 
-from storage.json_files import parse_json, read_json_object
+from storage.json_files import parse_json, plain, read_json_object
 
 
 def test_an_object_is_read_and_a_missing_file_is_none(tmp_path):
@@ -54,3 +56,12 @@ def test_a_file_beyond_the_limit_is_refused(tmp_path):
     (tmp_path / "a.json").write_text('{"a": "' + "x" * 1000 + '"}')
     with pytest.raises(ValueError, match="at most 100 are expected"):
         read_json_object(tmp_path / "a.json", limit_bytes=100)
+
+
+def test_numpys_numbers_become_jsons_and_what_json_has_not_is_null():
+    values = {1: np.float32(0.5), "b": (np.int64(2), [float("nan"), np.float64("-inf")]), "c": {"d": np.bool_(True)}}
+    assert json.loads(json.dumps(plain(values), allow_nan=False)) == {
+        "1": 0.5,
+        "b": [2, [None, None]],
+        "c": {"d": True},
+    }

@@ -17,7 +17,8 @@ from storage.annotations import read_annotation
 from storage.bad_sample import BadSample
 from storage.jpeg import decode_jpeg, encode_jpeg
 from storage.landmark_files import read_landmarks
-from storage.people import PeoplePlan, draw_family, draw_person, draw_picture, draw_shot, truth_of, write_people_folder
+from storage.people import PeoplePlan, draw_family, draw_person, draw_picture, draw_shot, truth_of
+from storage.people_folder import write_people_folder
 from storage.people_truth import SUFFIX, read_truth
 from storage.sources import open_source
 

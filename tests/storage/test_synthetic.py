@@ -15,11 +15,11 @@ import skimage.data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geometry.albedo import LinearAlbedo
 from geometry.built_in import load_built_in
 from geometry.camera import ScaledOrthographicCamera
 from geometry.frames import Similarity2D
 from geometry.landmarks import INNER, MIRROR
+from geometry.linear_albedo import LinearAlbedo
 from geometry.rotation import rotation_from_euler, yaw_from_rotation
 from render.portrait import PaintedMesh, draw_portrait
 from render.shading import ColorTransform, PhongLight
@@ -162,19 +162,16 @@ def test_a_folder_with_nothing_but_litter_counts_as_empty(tmp_path):
 
 
 PARENT = """
-import itertools, sys
+import os, sys, time
 from pathlib import Path
-from storage import synthetic
+from storage.drawing_workers import drawn_by_workers
 
-def slow(folder, family):
-    import os, time
+def slow(folder):
     (Path(folder) / f"{os.getpid()}.pid").touch()
     time.sleep(60)
 
 if __name__ == "__main__":
-    synthetic.write_family = slow
-    families = synthetic.plan_families(seed=0, n_identities=8, n_expressions=1, n_views=1)
-    list(synthetic._write_all(Path(sys.argv[1]), families, 2))
+    list(drawn_by_workers(slow, [sys.argv[1]] * 8, workers=2))
 """
 
 
