@@ -27,7 +27,7 @@ from render.augmentation_config import AugmentationConfig, OcclusionConfig
 from render.crop import CropConfig
 from render.people_config import HairWeights, PeopleConfig
 from train import dan, densereg, fan3d, mesh_gcn, prnet
-from train.loop import RunConfig
+from train.run_config import RunConfig
 from train.system import OptimiserConfig, PhaseConfig, SystemConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -87,13 +87,12 @@ def section(model: type[BaseModel]) -> Iterator[str]:
     yield ""
     about = as_markdown(inspect.cleandoc(model.__doc__ or "").splitlines()[0])
     yield f"`{model.__module__}.{model.__name__}`. {about}"
-    parent = model.__mro__[1]
-    inherited = getattr(parent, "model_fields", {})
-    yield from ["", f"Besides those of {parent.__name__}:"] if parent in (SystemConfig,) else []
+    of_system = issubclass(model, SystemConfig) and model is not SystemConfig
+    yield from ["", f"Besides those of {SystemConfig.__name__}:"] if of_system else []
     yield from ("", "| field | type | default | |", "|---|---|---|---|")
     said = docstrings_of_fields(model)
     for name, field in model.model_fields.items():
-        if parent is SystemConfig and name in inherited:
+        if of_system and name in SystemConfig.model_fields:
             continue
         meaning = field.description or said.get(name) or see(field)
         yield f"| `{name}` | {type_of(field)} | {default_of(field)} | {cell(meaning)} |"

@@ -26,9 +26,15 @@ DEPLOYMENT_NAME = "default"
 
 _HOME = {
     "DenseRegConfig": "flows.config",
+    "Ground": "flows.targets.family",
+    "Layout": "flows.targets.family",
+    "PlannedSource": "flows.recipe",
     "PosmapConfig": "flows.config",
+    "PredictOptions": "flows.predict",
     "Recipe": "flows.recipe",
+    "Scene": "flows.targets.scene",
     "TargetFamily": "flows.targets.family",
+    "TrainingDone": "flows.training",
     "build_here": "flows.local",
     "evaluate_here": "flows.evaluations",
     "predict_here": "flows.predict",

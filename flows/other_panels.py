@@ -5,6 +5,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from jaxtyping import Shaped
 
 from render.preview import Picture, color_values, in_square
 
@@ -46,7 +47,7 @@ def is_picture(array: np.ndarray) -> bool:
     return flat and min(array.shape[:2]) >= _LEAST_SIDE and array.dtype.kind in "buif"
 
 
-def colored(array: np.ndarray) -> Picture:
+def colored(array: Shaped[np.ndarray, "h w *three"]) -> Picture:
     """Three bytes a pixel as they are; other numbers from the least to the greatest, what is not finite black."""
     if array.ndim == 3 and array.dtype == np.uint8:
         return array

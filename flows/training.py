@@ -25,7 +25,7 @@ from storage.views import groups_of, select
 from train.systems import system_class
 
 if TYPE_CHECKING:
-    from train.loop import RunConfig
+    from train.run_config import RunConfig
     from train.run_log import Progress
     from train.system import System, SystemConfig
 
@@ -96,7 +96,7 @@ def train_here(
 
     `data` is a data set's folder, or the name of one in `out`. `validation` is another one; without it `hold_out` is the
     share of the people (where nobody is known, of the photographs) that is not learnt from. `settings` are
-    ``field=value`` of the system's config or of :class:`train.loop.RunConfig`; `steps` is the length of every phase. `tell`
+    ``field=value`` of the system's config or of :class:`train.run_config.RunConfig`; `steps` is the length of every phase. `tell`
     hears what is done beside steps. Raises AlreadyTraining while another process trains in that folder, ValueError for what
     does not fit, and as :func:`train.loop.train` does.
     """
@@ -194,7 +194,7 @@ def configs(
     augment: str | None = None,
 ) -> "tuple[SystemConfig, RunConfig]":
     """The preset's whole config and the run's, with what was asked for changed. Raises ValueError, naming the fields."""
-    from train.loop import RunConfig
+    from train.run_config import RunConfig
 
     presets = system_class(system_name).presets
     if preset not in presets:
@@ -223,19 +223,25 @@ def _set(target: dict[str, Any], path: str, value: object, *, known: Sequence[st
     """Change one field; phases go by number or by name: ``phases.stage-1.optimiser.learning_rate``."""
     *way, last = path.split(".")
     place: Any = target
-    for step in way:
-        if isinstance(place, list):
-            named = {one["name"]: one for one in place if isinstance(one, dict) and "name" in one}
-            place = named.get(step) or (place[int(step)] if step.isdigit() and int(step) < len(place) else None)
-        else:
-            place = place.get(step) if isinstance(place, dict) else None
+    there = f"there are {', '.join(known)}, and fields of theirs by dots"
+    for number, step in enumerate(way, 1):
+        place = _fields(place).get(step)
+        if fields := _fields(place):
+            names = [name for name in fields if not name.isdigit()] or list(fields)
+            there = f"{'.'.join(way[:number])} has {', '.join(names)}"
     if not isinstance(place, dict) or last not in place:
-        raise ValueError(
-            f"there is no field {path!r} to --set; there are {', '.join(known)}, and fields of theirs by dots"
-        )
+        raise ValueError(f"there is no field {path!r} to --set; {there}")
     place[last] = value
     if last in ("steps", "epochs") and value is not None and {"steps", "epochs"} <= set(place):
         place["epochs" if last == "steps" else "steps"] = None  # a phase's length is one of the two
+
+
+def _fields(value: object) -> dict[str, Any]:
+    """What a dot may name: a table's fields, a list's parts by number and by name; of anything else nothing."""
+    if isinstance(value, list):
+        named = {one["name"]: one for one in value if isinstance(one, dict) and "name" in one}
+        return {str(number): one for number, one in enumerate(value)} | named
+    return value if isinstance(value, dict) else {}
 
 
 def _value(text: str) -> object:
@@ -347,7 +353,7 @@ def _write_card(
         f"- fingerprint of what was learnt from: `{manifest.fingerprint}`",
         *(f"- part: {part.name} {part.version}, fingerprint `{part.fingerprint}`" for part in _parts(chosen.training)),
         f"- terms of the sources: {'; '.join(licences) or 'none stated'}",
-        f"- augmentation: {run_config.augmentation(system) or 'none'}",
+        f"- augmentation: {run_config.augmentation(system.augmentation) or 'none'}",
         f"- validation: {chosen.described}; {measured}",
         f"- losses at the end: {', '.join(f'{name} {value:.4g}' for name, value in metrics['losses'].items())}",
         "",

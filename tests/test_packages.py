@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +68,11 @@ def test_the_reference_has_every_name_that_a_package_offers(name):
         if f"::: {home}.{offered}" not in page and not (offered.endswith("Config") and f"### {offered}" in page)
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_offers_every_name_of_the_reference_but_those_that_are_its_modules(name):
+    folder = Path(__file__).parents[1]
+    told = re.findall(r"^::: (\S+)$", (folder / "docs" / "api" / f"{name}.md").read_text(), re.MULTILINE)
+    modules = {path.stem for path in (folder / name).glob("*.py")}
+    assert {one.rpartition(".")[2] for one in told} - modules <= set(importlib.import_module(name).__all__)

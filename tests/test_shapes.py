@@ -1,6 +1,7 @@
 """Signatures say shapes: of the public functions that take or give arrays, nearly all name every array's axes.
 
-``python -m tests.test_shapes`` lists those that do not.
+Compiled loops are not counted, which have no annotations at all: the functions that call them have. "Any shape" ("...") counts
+as nothing said. ``python -m tests.test_shapes`` lists the functions that do not.
 """
 
 import ast
@@ -15,6 +16,7 @@ ARRAYS = {"ndarray", "Tensor"}
 SHAPED = {name for name in dir(jaxtyping) if name[0].isupper()}
 UNSAID = {"Literal", "dict", "Mapping"}
 """Arrays by name are as many shapes; what they are, the schema says."""
+ANY_SHAPE = "..."
 LEAST = 0.95
 
 
@@ -43,7 +45,7 @@ def arrays(annotation: ast.AST | None) -> Iterator[bool]:
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         annotation = ast.parse(annotation.value, mode="eval").body
     if isinstance(annotation, ast.Subscript) and name_of(annotation.value) in SHAPED:
-        yield True
+        yield ast.literal_eval(annotation.slice.elts[1]) != ANY_SHAPE
     elif name_of(annotation) in ARRAYS:
         yield False
     else:
@@ -76,9 +78,20 @@ def test_public_functions_name_the_shapes_of_their_arrays():
 
 def test_an_array_without_a_shape_is_noticed_wherever_it_stands():
     said = ast.parse(
-        'a: Float[np.ndarray, "n 3"]; b: np.ndarray; c: Tensor | None; d: "list[np.ndarray]"; e: dict[str, Tensor]'
+        'a: Float[np.ndarray, "n 3"]; b: np.ndarray; c: Tensor | None; d: "list[np.ndarray]"; e: dict[str, Tensor]; '
+        'f: Shaped[np.ndarray, "..."]'
     )
-    assert [list(arrays(each.annotation)) for each in said.body] == [[True], [False], [False], [False], []]
+    assert [list(arrays(each.annotation)) for each in said.body] == [[True], [False], [False], [False], [], [False]]
+
+
+def test_nothing_but_compiled_loops_takes_what_it_does_not_annotate():
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for name, function in public_functions(ast.parse(path.read_text())):
+                given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+                untyped = [one.arg for one in given if one.annotation is None and one.arg not in ("self", "cls")]
+                compiled = any(name_of(decorator) == "no_type_check" for decorator in function.decorator_list)
+                assert not untyped or (compiled and path.stem.endswith("_kernel")), f"{path}: {name}({untyped})"
 
 
 if __name__ == "__main__":

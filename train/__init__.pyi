@@ -2,8 +2,9 @@
 
 from train.checkpoint import BadCheckpoint as BadCheckpoint
 from train.loader import make_loader as make_loader
-from train.loop import RunConfig as RunConfig
+from train.prediction import Prediction as Prediction
 from train.prediction import Predictor as Predictor
+from train.run_config import RunConfig as RunConfig
 from train.system import OptimiserConfig as OptimiserConfig
 from train.system import PhaseConfig as PhaseConfig
 from train.system import System as System

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from jaxtyping import Float32, Int64, Shaped, UInt8
 from torch import Tensor
 
 from geometry.frames import Similarity2D
-from geometry.landmarks import MIRROR
 from render.augmentation_draws import AugmentationDraw, PhotometricDraw
 from render.hashed_noise import MULTIPLIERS, SECOND_STREAM, SHIFTS
-from render.mirrored_atlas import MirroredAtlas
 from render.photometric import (
     LUMA,
     SATURATION_STEPS,
@@ -244,48 +242,10 @@ def _to_bytes(values: Float32[Tensor, "*n"]) -> UInt8[Tensor, "*n"]:
 # ------------------------------------------------------------------------------------------------------------- labels
 
 
-@dataclass(frozen=True)
-class MirroredTexels:
-    """A MirroredAtlas on a device: four texels about each covered texel's counterpart, and their shares."""
-
-    covered: Bool[Tensor, " t"]
-    taps: Int64[Tensor, "p 4"]
-    shares: Float32[Tensor, "p 4"]
-
-    @classmethod
-    def of(cls, atlas: MirroredAtlas, device: str | torch.device = "cpu") -> "MirroredTexels":
-        """The tables of `atlas`."""
-        taps, shares = atlas.taps
-        tables = (torch.from_numpy(np.ascontiguousarray(t)) for t in (atlas.covered.ravel(), taps, shares))
-        return cls(*(table.to(device) for table in tables))
-
-
-def moved_maps(
-    maps: Float32[Tensor, "n 3 s s"], ways: Sequence[Similarity2D], texels: MirroredTexels
-) -> Float32[Tensor, "n 3 s s"]:
-    """render.moved_labels.moved_map for a batch: z by √|det|, mirrored samples with mirrored UV."""
-    flat = maps.reshape(len(maps), 3, -1)
-    mirrored = [i for i, way in enumerate(ways) if way.is_mirrored]
-    if mirrored:
-        flat = flat.clone()
-        read = (flat[mirrored][:, :, texels.taps] * texels.shares).sum(dim=-1)
-        other = torch.zeros_like(flat[mirrored])
-        other[:, :, texels.covered] = read
-        flat[mirrored] = other
-    affine = _stacked(ways, flat)
-    return ((affine[:, :, :3] @ flat + affine[:, :, 3:]) * texels.covered).reshape(maps.shape)
-
-
-def moved_landmarks(points: Float[Tensor, "n 68 3"], ways: Sequence[Similarity2D]) -> Float[Tensor, "n 68 3"]:
-    """render.moved_labels.moved_points for a batch of the 68."""
-    affine = _stacked(ways, points)
-    moved = points @ affine[:, :, :3].mT + affine[:, None, :, 3]
-    mirrored = torch.tensor([way.is_mirrored for way in ways], device=points.device)
-    return torch.where(mirrored[:, None, None], moved[:, torch.from_numpy(np.array(MIRROR)).to(points.device)], moved)
-
-
-def moved_pixels(labels: Tensor, ways: Sequence[Similarity2D], *, size_px: int, outside: float | int = 0) -> Tensor:
-    """render.warp.warp_labels for a batch (n h w) of labels."""
+def moved_pixels(
+    labels: Shaped[Tensor, "n h w"], ways: Sequence[Similarity2D], *, size_px: int, outside: float | int = 0
+) -> Shaped[Tensor, "n {size_px} {size_px}"]:
+    """render.warp.warp_labels for a batch of labels."""
     matrices = torch.from_numpy(np.stack([fixed_point(way) for way in ways])).to(labels.device)
     half = (1 << (FRACTION_BITS - 1)) - (1 << (FRACTION_BITS - WEIGHT_BITS - 1))
     steps = torch.arange(size_px, device=labels.device)
@@ -298,7 +258,3 @@ def moved_pixels(labels: Tensor, ways: Sequence[Similarity2D], *, size_px: int, 
     index = torch.where(inside, y * width + x, 0).reshape(len(labels), -1)
     moved = labels.reshape(len(labels), -1).gather(1, index).reshape(inside.shape)
     return torch.where(inside, moved, torch.as_tensor(outside, dtype=labels.dtype, device=labels.device))
-
-
-def _stacked(ways: Sequence[Similarity2D], like: Tensor) -> Tensor:
-    return torch.from_numpy(np.stack([way.affine3d for way in ways])).to(device=like.device, dtype=like.dtype)

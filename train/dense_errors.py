@@ -40,7 +40,13 @@ class DenseTable:
         self.rows.setdefault(measure, {}).setdefault(method, []).append(value)
 
     def compare(
-        self, method: str, predicted: np.ndarray, truth: np.ndarray, interocular: float, *, registered: bool
+        self,
+        method: str,
+        predicted: Float[np.ndarray, "v 3"],
+        truth: Float[np.ndarray, "v 3"],
+        interocular: float,
+        *,
+        registered: bool,
     ) -> None:
         """One face: points in 2-D and 3-D over √(w·h) of **their own** box, and reconstruction over the eyes' distance."""
         own, true = predicted[None], truth[None]

@@ -97,7 +97,9 @@ def in_scheme(landmarks: Float[np.ndarray, "*n p d"], scheme: LandmarkScheme | N
     return landmarks if scheme is None else scheme.of_68(landmarks)
 
 
-def posed_means(predictor: Predictor, truth: Truth, scheme: LandmarkScheme | None, depth: bool) -> np.ndarray | None:
+def posed_means(
+    predictor: Predictor, truth: Truth, scheme: LandmarkScheme | None, depth: bool
+) -> Float[np.ndarray, "n p d"] | None:
     """The model's mean shape under the best camera for the true points; None where there is no model of these points."""
     shape = predictor.data.mean_shape_mm
     if shape is None:

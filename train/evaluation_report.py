@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 
 from render.preview import color_values, encode_png, in_rows, titled
 from storage.jpeg import write_atomically
+from storage.json_files import plain
 from train.evaluation import METHODS, OURS, Evaluation, Shown
 
 METRICS, CURVES, PAGE, TEMPLATE, CARD = "metrics.json", "ced.png", "predictions.png", "template.png", "card.md"
@@ -42,17 +43,6 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     text = json.dumps(plain(evaluation.document), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(written[-1], (text + "\n").encode())
     return written
-
-
-def plain(value: Any) -> Any:
-    """Values as JSON has them: NaN and infinity, which it has not, are null."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _curves(evaluation: Evaluation) -> bytes:

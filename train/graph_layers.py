@@ -36,7 +36,7 @@ def rescaled_laplacian(triangles: Int32[np.ndarray, "t 3"], n_vertices: int) -> 
     return sp.csr_array(plain * (2 / largest) - sp.eye_array(n_vertices))
 
 
-def sparse_tensor(matrix: sp.csr_array, *, dtype: torch.dtype = torch.float32) -> Tensor:
+def sparse_tensor(matrix: sp.csr_array, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, "r c"]:
     """The matrix as torch's compressed rows."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")

@@ -5,74 +5,35 @@ that was stopped anywhere and resumed ends with the weights of an unbroken one (
 """
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
-from jaxtyping import Float
-from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from storage.dataset import ShardedDataset
 from storage.views import subset
-from train.averaging import WeightAverage
 from train.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
-from train.loader import ShardLoader, make_loader
-from train.photograph_crops import holds_photographs
+from train.meters import BatchClock, LossMeans
+from train.phase import Phase, prepare_phase
+from train.run_config import RunConfig
 from train.run_log import Progress, RunLog
 from train.system import Batch, PhaseConfig, System, check_targets
 from train.training_data import describe_data
+from train.validation import validation_errors
 
 LAST, BEST = "last.pt", "best.pt"
-OWN, NONE = "own", "none"
-_WITHOUT_EFFECT = {"workers", "compile", "save_every", "log_every"}
-_SEEDS_OF_A_PHASE = 1000
 
 
 class Diverged(RuntimeError):
     """The loss became NaN, infinite or very large; the last good checkpoint stays."""
-
-
-class RunConfig(BaseModel, frozen=True, extra="forbid"):
-    """How a system is trained, whichever it is. Lengths and rates are the system's (its phases)."""
-
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of order, augmentation, dropout and what else is drawn.")
-    augment: str = Field(
-        OWN,
-        description="own: the preset that the system's paper trained with; none; another preset or a mixture by weight "
-        "(prnet:2+dan).",
-    )
-    precision: Literal["float32", "bf16"] = Field("float32", description="bf16: automatic mixed precision.")
-    accumulate: int = Field(1, ge=1, description="Batches whose gradients make one step.")
-    ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="Weights are averaged so; the average is what is validated and kept."
-    )
-    gradient_clip: float | None = Field(None, gt=0, description="Largest norm of the gradient.")
-    diverged_above: float = Field(
-        100.0, gt=1, description="A loss of so many times the phase's first one ends the run."
-    )
-    compile: bool = Field(False, description="torch.compile the network.")
-    workers: int = Field(0, ge=0, description="Processes that read ahead.")
-    validate_every: int = Field(200, ge=1, description="Steps between two validations.")
-    save_every: int = Field(200, ge=1, description="Steps between two checkpoints.")
-    log_every: int = Field(50, ge=1, description="Steps between two lines of the log.")
-
-    def identity(self) -> dict[str, Any]:
-        """The fields that a run's weights depend on."""
-        return self.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
-
-    def augmentation(self, system: System) -> str | None:
-        """The preset or mixture to read with."""
-        return {OWN: system.augmentation, NONE: None}.get(self.augment, self.augment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +53,12 @@ class Trained:
 
 def draw_weights_from(seed: int) -> None:
     """Let the first weights of the networks that are built next follow from the run's seed."""
-    set_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    set_seed(_seed_of(seed))
+
+
+def _seed_of(*numbers: int) -> int:
+    """One number of many, as generators are seeded with."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def train(
@@ -123,19 +89,6 @@ def train(
     return run.run()
 
 
-@dataclass
-class _Phase:
-    """A phase while it is trained."""
-
-    config: PhaseConfig
-    n_steps: int
-    steps_per_epoch: int
-    loader: ShardLoader
-    trainable: nn.Module
-    optimiser: Any
-    average: WeightAverage | None
-
-
 class _Run:
     """One training and where it stands."""
 
@@ -159,9 +112,6 @@ class _Run:
         )
         self.device = self.accelerator.device
         system.network.to(self.device)
-        # Buffers that are constants are the same everywhere; a sparse one could not be sent either.
-        kept = [name for name, buffer in system.network.named_buffers() if buffer.layout != torch.strided]
-        self._not_sent = [f"network.{name}" for name in kept]
         if config.compile:
             compile_network(system.network)
         wanted = system.config.validation_samples
@@ -200,12 +150,20 @@ class _Run:
 
     def _run_phase(self, config: PhaseConfig) -> bool:
         """Train one phase, from where it stands; True when it came to its end."""
-        phase = self._prepared(config)
-        clock = _Clock()
-        batches = _batches(phase.loader, clock)
-        sums = _Means()
+        phase = prepare_phase(
+            config,
+            number=self.phase,
+            system=self.system,
+            dataset=self.dataset,
+            run=self.config,
+            accelerator=self.accelerator,
+            state=self.restored,
+        )
+        self.restored = None
+        clock, sums = BatchClock(), LossMeans()
+        batches = clock.batches(phase.loader)
         while self.step < phase.n_steps and not self._is_patient_no_more(config):
-            rate = self._rate(phase)
+            rate = phase.rate(self.step)
             for group in phase.optimiser.param_groups:
                 group["lr"] = rate
             for micro in range(self.config.accumulate):
@@ -224,31 +182,9 @@ class _Run:
             self._keep_what_is_best(phase)
         return at_end
 
-    def _prepared(self, config: PhaseConfig) -> _Phase:
-        loader = self._loader(config)
-        steps_per_epoch = max(len(loader) // self.config.accumulate, 1)
-        n_steps = config.steps if config.steps is not None else (config.epochs or 0) * steps_per_epoch
-        network = self.system.network
-        learnt = {id(parameter) for parameter in self.system.learns(config)}
-        for parameter in network.parameters():
-            parameter.requires_grad_(id(parameter) in learnt)
-        optimiser = config.optimiser.build([p for p in network.parameters() if p.requires_grad])
-        average = None if self.config.ema_decay is None else WeightAverage(network, self.config.ema_decay)
-        if self.restored is not None:
-            loader.load_state_dict(self.restored["loader"])
-            optimiser.load_state_dict(self.restored["optimiser"])
-            if average is not None:
-                average.load_state_dict(self.restored["average"])
-            self.restored = None
-        trainable = _Trainable(self.system, config)
-        trainable._ddp_params_and_buffers_to_ignore = self._not_sent  # type: ignore[assignment]
-        trainable, optimiser = self.accelerator.prepare(trainable, optimiser)
-        return _Phase(config, n_steps, steps_per_epoch, loader, trainable, optimiser, average)
-
-    def _backward(self, phase: _Phase, batch: Batch, micro: int) -> dict[str, Tensor]:
+    def _backward(self, phase: Phase, batch: Batch, micro: int) -> dict[str, Tensor]:
         """One batch's share of a step; the last of them takes the step."""
-        seed = [self.config.seed, self.phase, self.step, micro, self.accelerator.process_index]
-        drawn = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        drawn = _seed_of(self.config.seed, self.phase, self.step, micro, self.accelerator.process_index)
         set_seed(drawn)  # dropout, on every device
         self.system.begin(phase.config)
         with self.accelerator.accumulate(phase.trainable):
@@ -260,11 +196,7 @@ class _Run:
             phase.optimiser.zero_grad()
         return losses
 
-    def _rate(self, phase: _Phase) -> float:
-        epoch = self.step // phase.steps_per_epoch
-        return phase.config.optimiser.rate(self.step, epoch=epoch, n_steps=phase.n_steps)
-
-    def _after_step(self, phase: _Phase, rate: float, clock: "_Clock", sums: "_Means") -> None:
+    def _after_step(self, phase: Phase, rate: float, clock: BatchClock, sums: LossMeans) -> None:
         """Look at the loss, validate and save, where it is time to."""
         at_end = self.step == phase.n_steps
         validate = self.validation is not None and (at_end or self.step % self.config.validate_every == 0)
@@ -296,7 +228,7 @@ class _Run:
             self._save(LAST, self._state(phase))
         clock.lap()  # what validating and saving took is nobody's waiting
 
-    def _losses(self, phase: _Phase, sums: "_Means", rate: float) -> dict[str, float]:
+    def _losses(self, phase: Phase, sums: LossMeans, rate: float) -> dict[str, float]:
         """Means since the last look, over all processes; raises Diverged."""
         names, means = sums.take()
         means = self.accelerator.reduce(means, reduction="mean")
@@ -324,7 +256,7 @@ class _Run:
             return told
         return bool(self.accelerator.reduce(torch.tensor(float(told), device=self.device), reduction="sum") > 0)
 
-    def _keep_what_is_best(self, phase: _Phase) -> None:
+    def _keep_what_is_best(self, phase: Phase) -> None:
         """What the next phase begins with: the best weights where validation ends the phase, else the last, averaged."""
         if phase.config.patience is not None and self.best is not None:
             self.accelerator.wait_for_everyone()
@@ -333,40 +265,9 @@ class _Run:
         elif phase.average is not None:
             self.system.network.load_state_dict(phase.average.state)
 
-    # ----------------------------------------------------------------------------------------------- batches
-
-    def _loader(self, phase: PhaseConfig) -> ShardLoader:
-        world = self.accelerator.num_processes
-        batch_size = phase.batch_size or self.system.config.batch_size
-        if batch_size % (world * self.config.accumulate):
-            raise ValueError(
-                f"batches of {batch_size} cannot be shared by {world} processes and {self.config.accumulate} accumulated "
-                "batches: take a multiple"
-            )
-        augment = self.config.augmentation(self.system)
-        if augment is None and holds_photographs(self.dataset):
-            raise ValueError(
-                f"{self.dataset.manifest.name} holds whole photographs of many sizes, which make batches as crops alone: "
-                f"take --augment {self.system.augmentation}"
-            )
-        return make_loader(
-            self.dataset,
-            batch_size=batch_size // (world * self.config.accumulate),
-            workers=self.config.workers,
-            seed=self.config.seed + _SEEDS_OF_A_PHASE * self.phase,
-            rank=self.accelerator.process_index,
-            world_size=world,
-            remainder="drop" if len(self.dataset) >= batch_size else "pad",
-            targets=self.system.targets,
-            device=self.device,
-            augment=augment,
-            augment_on="device" if self.device.type == "cuda" else "worker",
-            decode_on="device" if self.device.type == "cuda" else "worker",
-        )
-
     # -------------------------------------------------------------------------------------------- validation
 
-    def _validated(self, phase: _Phase) -> float:
+    def _validated(self, phase: Phase) -> float:
         """The mean error; where it is the best of the phase, `best.pt` is written."""
         assert self.validation is not None
         network, average = self.system.network, phase.average
@@ -386,9 +287,9 @@ class _Run:
         if self.accelerator.is_main_process:
             save_checkpoint(self.folder / name, state)
 
-    def _state(self, phase: _Phase | None) -> dict[str, Any]:
+    def _state(self, phase: Phase | None) -> dict[str, Any]:
         """All that goes on from here needs; without `phase` it stands between two, or is for use alone."""
-        average = None if phase is None else phase.average
+        unfinished = {"loader": None, "optimiser": None, "average": None} if phase is None else phase.state()
         return {
             "system": self.system.name,
             "config": self.system.config.model_dump(mode="json"),
@@ -402,9 +303,7 @@ class _Run:
             "first_loss": self.first_loss,
             "without_gain": self.without_gain,
             "dataset": self.described,
-            "loader": None if phase is None else phase.loader.state_dict(),
-            "optimiser": None if phase is None else phase.optimiser.state_dict(),
-            "average": None if average is None else average.state_dict(),
+            **unfinished,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -435,89 +334,3 @@ def compile_network(network: nn.Module) -> None:
     """Let torch.compile have the network, each one of several by itself; weights and their names stay."""
     for module in network.values() if isinstance(network, nn.ModuleDict) else [network]:
         module.compile()
-
-
-class _Trainable(nn.Module):
-    """The network behind the loss: what is wrapped for several processes, so that its forward pass is seen."""
-
-    def __init__(self, system: System, phase: PhaseConfig) -> None:
-        super().__init__()
-        self.network = system.network
-        self._system, self._phase = system, phase
-
-    def forward(self, prepared: Batch) -> dict[str, Tensor]:
-        return self._system.losses(prepared, self._phase)
-
-
-class _Means:
-    """Means of the losses since they were last taken; they stay on the device until then."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._n = 0
-
-    def add(self, losses: Mapping[str, Tensor]) -> None:
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0) + value.detach().float()
-        self._n += 1
-
-    def take(self) -> tuple[list[str], Tensor]:
-        names, means = list(self._sums), torch.stack(list(self._sums.values())) / self._n
-        self._sums, self._n = {}, 0
-        return names, means
-
-
-class _Clock:
-    """Seconds since the last lap, and how many of them went by waiting for batches."""
-
-    def __init__(self) -> None:
-        self.samples = 0
-        self._waited = 0.0
-        self._start = time.perf_counter()
-
-    def waiting(self, get: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
-        result = get()
-        self._waited += time.perf_counter() - start
-        return result
-
-    def lap(self) -> tuple[float, float]:
-        now = time.perf_counter()
-        seconds, waited = now - self._start, self._waited
-        self._start, self._waited = now, 0.0
-        return seconds, waited
-
-
-def _batches(loader: ShardLoader, clock: _Clock) -> Iterator[Batch]:
-    """The rest of this epoch and then the next ones, without an end."""
-    while True:
-        batches = iter(loader)
-        while (batch := clock.waiting(partial(next, batches, None))) is not None:
-            yield batch
-
-
-@torch.no_grad()
-def validation_errors(
-    system: System,
-    dataset: ShardedDataset,
-    phase: PhaseConfig,
-    *,
-    device: torch.device | str = "cpu",
-    batch_size: int = 32,
-) -> Float[np.ndarray, " n"]:
-    """What :meth:`System.errors` says of every sample, in the data set's order; of photographs, of one crop of each."""
-    was_training = system.network.training
-    system.network.eval()
-    try:
-        loader = make_loader(
-            dataset,
-            batch_size=batch_size,
-            shards_in_flight=0,
-            targets=system.targets,
-            device=device,
-            augment=system.augmentation if holds_photographs(dataset) else None,
-            decode_on="device" if torch.device(device).type == "cuda" else "worker",
-        )
-        return np.concatenate([system.errors(batch, phase) for batch in loader])
-    finally:
-        system.network.train(was_training)

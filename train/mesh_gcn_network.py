@@ -88,7 +88,7 @@ class AggregationBlock(nn.Module):
                     self.shrinking[f"{i}-{j}"] = nn.Conv2d(widths[i - 1], widths[i], 3, 2, 1, bias=False)
                 self.blocks[f"{i}-{j}"] = ResidualBlock(channels, widths[i])
 
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+    def forward(self, maps: list[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n _ _ _"]]:
         """One map (n c h w) for each level, finest first, of the encoder's shapes; none for "none"."""
         if self.kind == "none":
             return []

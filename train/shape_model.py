@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from geometry.camera import ScaledOrthographicCamera
+from geometry.frames import nearest_similarity
 from train.metrics import best_similarity, moved_onto
 
 KEPT_VARIANCE = 0.98
@@ -65,7 +66,7 @@ class ShapeModel:
             return np.full(points.shape, np.nan)
         coefficients, weights = np.zeros(len(self.stddevs)), np.ones(len(points))
         for _ in range(_ROBUST_STEPS):
-            linear, shift = _weighted_similarity(self.mean + self.basis @ coefficients, points, weights)
+            linear, shift = nearest_similarity(self.mean + self.basis @ coefficients, points, weights)
             modes = np.einsum("xy,pyk->pxk", linear, self.basis)
             left = points - (self.mean @ linear.T + shift)
             distances = np.linalg.norm(left - modes @ coefficients, axis=1)
@@ -76,7 +77,7 @@ class ShapeModel:
             coefficients = np.linalg.solve(normal, np.einsum("p,pxk,px->k", weights, modes, left))
             coefficients = np.clip(coefficients, -limit * self.stddevs, limit * self.stddevs)
         shape = self.mean + self.basis @ coefficients
-        linear, shift = _weighted_similarity(shape, points, weights)
+        linear, shift = nearest_similarity(shape, points, weights)
         return shape @ linear.T + shift
 
     def state(self) -> dict[str, Any]:
@@ -98,20 +99,6 @@ def procrustes_mean(
         aligned = np.stack([moved_onto(shape, mean) for shape in shapes])
         mean = _unit(aligned.mean(axis=0))
     return mean, aligned
-
-
-def _weighted_similarity(
-    source: Float[np.ndarray, "p 2"], target: Float[np.ndarray, "p 2"], weights: Float[np.ndarray, " p"]
-) -> tuple[Float[np.ndarray, "2 2"], Float[np.ndarray, "2"]]:
-    """The scaled rotation and the shift that bring `source` nearest to `target`, never mirrored."""
-    share = weights / weights.sum()
-    from_middle, to_middle = share @ source, share @ target
-    p, q = source - from_middle, target - to_middle
-    spread = share @ (p**2).sum(axis=1)
-    real = share @ (p * q).sum(axis=1) / spread
-    imaginary = share @ (p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]) / spread
-    linear = np.array([[real, -imaginary], [imaginary, real]])
-    return linear, to_middle - linear @ from_middle
 
 
 def _unit(shape: np.ndarray) -> np.ndarray:

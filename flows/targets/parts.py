@@ -33,7 +33,9 @@ class PartTargets(TargetFamily):
 
     needs_template = True
 
-    def __init__(self, ground: Ground, mask: np.ndarray | None, colors: np.ndarray | None) -> None:
+    def __init__(
+        self, ground: Ground, mask: UInt8[np.ndarray, "s s"] | None, colors: UInt8[np.ndarray, "n 3"] | None
+    ) -> None:
         self._ground, self._mask, self._colors = ground, mask, colors
 
     @classmethod

@@ -13,7 +13,8 @@ from tests.hardening.builders import _lift_limits
 from tests.hardening.faults import FAULTS, FaultPlan, Room, injected, seed_between
 from train.checkpoint import BadCheckpoint, load_checkpoint
 from train.dan import DAN, DANConfig
-from train.loop import LAST, RunConfig, train
+from train.loop import LAST, train
+from train.run_config import RunConfig
 from train.system import OptimiserConfig, PhaseConfig
 
 RUN = RunConfig(seed=1, augment="none", save_every=2, log_every=2, validate_every=100)

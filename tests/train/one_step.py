@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from storage.dataset import open_dataset
-from train.loop import RunConfig, train
+from train.loop import train
 from train.prnet import PRNet, PRNetConfig
+from train.run_config import RunConfig
 from train.system import OptimiserConfig, PhaseConfig
 
 

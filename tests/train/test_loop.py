@@ -16,9 +16,10 @@ from storage.dataset import open_dataset
 from storage.views import select, subset
 from train.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
 from train.dan import DAN, DANConfig
-from train.loop import BEST, LAST, Diverged, RunConfig, train
+from train.loop import BEST, LAST, Diverged, train
 from train.prnet import PRNet, PRNetConfig
 from train.prnet_network import PositionMapNetwork
+from train.run_config import RunConfig
 from train.run_log import CURVES, EVENTS, LOG, read_log
 from train.system import OptimiserConfig, PhaseConfig
 

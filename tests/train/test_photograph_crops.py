@@ -11,8 +11,9 @@ from storage.dataset import open_dataset
 from storage.synthetic import write_sample_folder
 from train import densereg
 from train.loader import make_loader
-from train.loop import RunConfig, train
+from train.loop import train
 from train.photograph_crops import PhotographCrops, holds_photographs
+from train.run_config import RunConfig
 from train.system import PhaseConfig
 
 TARGETS = ("image", "uv", "label", "landmarks_px", "part", "source_id")

@@ -6,7 +6,8 @@ import torch
 from storage.dataset import open_dataset
 from train import dan, densereg, fan3d, mesh_gcn, prnet
 from train.checkpoint import load_checkpoint
-from train.loop import LAST, RunConfig, train
+from train.loop import LAST, train
+from train.run_config import RunConfig
 from train.system import PhaseConfig
 
 RUN = RunConfig(seed=4, ema_decay=0.9, save_every=100, log_every=1)

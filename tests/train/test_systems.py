@@ -9,11 +9,12 @@ from geometry.mesh import Mesh
 from storage.dataset import open_dataset
 from train import dan, densereg, fan3d, mesh_gcn, prnet
 from train.loader import make_loader
-from train.loop import OWN, RunConfig, validation_errors
 from train.mesh_gcn_network import mesh_loss
 from train.prnet_network import Deconvolution, PositionMapNetwork
+from train.run_config import OWN, RunConfig
 from train.system import OptimiserConfig, PhaseConfig
 from train.systems import SYSTEMS, system_class
+from train.validation import validation_errors
 
 EIGHT = range(8)
 
@@ -497,7 +498,7 @@ def test_the_papers_presets_are_the_papers():
 def test_every_system_learns_from_its_own_augmentation_and_measures_every_sample(dataset, name, whole_mesh):
     kind = system_class(name)
     system = whole_mesh if name == "mesh_gcn" else kind.for_dataset(kind.presets["tiny"](), dataset)
-    augment = RunConfig(augment=OWN).augmentation(system)
+    augment = RunConfig(augment=OWN).augmentation(system.augmentation)
     assert augment == name
     batch = next(iter(make_loader(dataset, batch_size=4, targets=system.targets, augment=augment)))
     phases = system.config.phases
