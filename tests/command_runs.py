@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 START = "from flows.command_line import main; main()"
@@ -29,6 +29,10 @@ class Ended:
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
+
+    def __iter__(self) -> Iterator[int | str]:
+        """``code, out, err = run(…)``."""
+        return iter((self.code, self.out, self.err))
 
     @property
     def json(self) -> dict:

@@ -20,7 +20,7 @@ def run(monkeypatch, capsys) -> Callable[..., Ended]:
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
-        return Ended(ended.value.code, *capsys.readouterr())
+        return Ended(ended.value.code or 0, *capsys.readouterr())
 
     return run
 

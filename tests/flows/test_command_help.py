@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import re
 import shlex
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,11 @@ def commands_of(group=None, before="") -> dict[str, object]:
 
 COMMANDS = commands_of()
 every_command = pytest.mark.parametrize("name", COMMANDS)
+
+
+def test_it_tells_its_version(run):
+    ended = run("--version")
+    assert (ended.code, ended.out, ended.err) == (0, f"facefoundry {metadata.version('facefoundry')}\n", "")
 
 
 def examples_of(name: str) -> list[str]:

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import cv2
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 
 from flows import build
-from flows.command_line import main
 from flows.config import DenseRegConfig
 from flows.local import build_here
 from flows.targets.parts import read_mask
@@ -305,19 +303,6 @@ def test_any_number_of_bins_is_read_from_one_store(samples):
 
 
 # -------------------------------------------------------------------------------------------------------- command line
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line in this process; exit code and what it printed."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["facefoundry", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    return run
 
 
 def test_the_command_builds_and_shows_what_the_function_does(run, groups, mask, tmp_path):

@@ -13,7 +13,6 @@ import skimage.data
 import trimesh
 
 from flows import fit_images as fitting
-from flows.command_line import main
 from geometry import load_model
 from geometry.landmarks import INNER, OUTER_EYE_CORNERS
 from geometry.mesh import signed_volume, vertex_normals
@@ -25,20 +24,6 @@ from storage.landmark_files import read_landmarks, write_pts
 from storage.sample_photograph import photograph_landmarks_px
 
 POINTS = photograph_landmarks_px()
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["facefoundry", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +140,8 @@ def test_pictures_of_the_same_person_share_one_identity(portrait, tmp_path, run)
         shutil.copy(portrait, tmp_path / f"{name}.png")
         write_pts(tmp_path / f"{name}.pts", POINTS + noise * np.random.default_rng(2).normal(size=(68, 2)))
     images = [tmp_path / "one.png", tmp_path / "two.png"]
-    assert run("fit", *images, "--out", tmp_path / "apart", "--contour", "fixed")[0] == 0
-    assert run("fit", *images, "--out", tmp_path / "together", "--contour", "fixed", "--same-person")[0] == 0
+    assert run("fit", *images, "--out", tmp_path / "apart", "--contour", "fixed").code == 0
+    assert run("fit", *images, "--out", tmp_path / "together", "--contour", "fixed", "--same-person").code == 0
     apart, together = (
         [read_fit_file(tmp_path / folder / f"{name}_0.fit.json") for name in ("one", "two")]
         for folder in ("apart", "together")
@@ -353,8 +338,8 @@ def test_a_folder_is_fitted_by_one_command_and_its_samples_are_shown(portrait, t
     assert code == 0
     assert "mesh: fits-0.ply" in out
     assert Path("fits-0.png").read_bytes().startswith(b"\x89PNG")
-    assert run("verify", tmp_path / "out" / "fits")[0] == 0
-    assert run("info", tmp_path / "out" / "fits")[0] == 0
+    assert run("verify", tmp_path / "out" / "fits").code == 0
+    assert run("info", tmp_path / "out" / "fits").code == 0
 
 
 def test_too_many_bad_faces_end_with_code_3(portrait, tmp_path, run):

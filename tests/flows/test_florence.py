@@ -1,13 +1,11 @@
 """`facefoundry florence`: what is stored is what is seen."""
 
 import json
-import sys
 
 import cv2
 import numpy as np
 import pytest
 
-from flows.command_line import main
 from flows.florence import florence_here
 from geometry.built_in import load_built_in
 from render.pose_grid import PITCHES_DEG, camera_of, florence_poses
@@ -114,18 +112,6 @@ def test_a_camera_holds_the_mesh_in_every_pose():
         assert (seen[:, :2] > 0).all()
         assert (seen[:, :2] < 99).all()
         np.testing.assert_allclose(camera.project((vertices.min(axis=0) + vertices.max(axis=0)) / 2.0)[2], 0, atol=1e-9)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["facefoundry", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    return run
 
 
 def test_the_command_line_prints_one_object_and_names_what_is_wrong(tmp_path, scan, run):

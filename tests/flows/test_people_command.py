@@ -2,29 +2,11 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
-import pytest
-
-from flows.command_line import main
 from render.people_config import PRESETS
 from render.shaded_view import NoRenderer
 from storage.drawn_folder import DRAWN_LICENCE
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["facefoundry", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    return run
-
 
 FEW = ("--n-people", 2, "--expressions", 1, "--views", 1, "--workers", 1)
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 import scipy.io
 
 from flows import presets
-from flows.command_line import main
 from flows.face_profiles import ProfilesConfig, views_of
 from flows.local import build_here
 from flows.profiles import profile_here
@@ -41,18 +39,6 @@ def photographs(sample_folder, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def profiled(photographs, tmp_path_factory):
     return profile_here(photographs, out=tmp_path_factory.mktemp("out") / "profiles", config=STEPS, workers=1)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["facefoundry", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    return run
 
 
 def copy(source: Path, target: Path) -> Path:

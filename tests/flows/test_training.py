@@ -209,7 +209,10 @@ def test_fields_are_set_by_dots_and_phases_by_name_or_number():
     [
         ("batch", "--set takes field=value"),
         ("colour=3", "there is no field 'colour' to --set; there are batch_size"),
-        ("phases.stage-9.steps=3", r"there is no field 'phases\.stage-9\.steps' to --set"),
+        (
+            "phases.stage-9.steps=3",
+            r"there is no field 'phases\.stage-9\.steps' to --set; phases has stage-1, stage-2$",
+        ),
         ("batch_size=0", "^--set batch_size 0: give at least 1$"),
         ("phases.0.steps=-1", r"^--set phases\.0\.steps -1: give "),
         ("batch_size=many", "--set batch_size 'many': give a whole number"),

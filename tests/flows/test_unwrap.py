@@ -1,5 +1,4 @@
 import json
-import sys
 
 import cv2
 import numpy as np
@@ -7,7 +6,6 @@ import pytest
 import scipy.io
 import trimesh
 
-from flows import command_line
 from flows.commands import exit_codes
 from geometry.atlas_files import open_atlas
 from geometry.mesh import Mesh, boundary_loops
@@ -28,20 +26,6 @@ def scan(tmp_path):
     path = tmp_path / "scan.ply"
     trimesh.Trimesh(mesh.vertices, mesh.triangles, process=False).export(path)
     return path
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """The command line in this process: exit code, standard output, standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["facefoundry", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            command_line.main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    return call
 
 
 @pytest.mark.parametrize(
@@ -101,7 +85,7 @@ def test_a_tables_vertices_are_numbered_as_in_the_file(run, tmp_path):
     (tmp_path / "scan.obj").write_text("\n".join(lines) + "\n")
     border, places = border_table(tmp_path / "border.csv", mesh.triangles + 1)
     options = ("--largest", "--boundary", tmp_path / "border.csv", "--out", tmp_path / "uv")
-    assert run("unwrap", tmp_path / "scan.obj", *options)[0] == 0
+    assert run("unwrap", tmp_path / "scan.obj", *options).code == 0
     np.testing.assert_array_equal(open_atlas(tmp_path / "uv" / "atlas.npz").uv[border - 1], places)
 
 
@@ -125,7 +109,7 @@ def test_a_table_that_gives_no_border_is_one_line(run, scan, tmp_path, rows, sen
 
 def test_the_same_mesh_gives_the_same_files(run, scan, tmp_path):
     for name in ("one", "other"):
-        assert run("unwrap", scan, "--method", "optimal", "--out", tmp_path / name)[0] == 0
+        assert run("unwrap", scan, "--method", "optimal", "--out", tmp_path / name).code == 0
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == ["BFM_UV.mat", "atlas.npz", "checkerboard.png", "report.json"]
     for name in names:

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from flows.command_line import main
 from flows.config import PosmapConfig
 from flows.evaluate import evaluate as evaluate_flow
 from flows.evaluations import evaluate_here, guessed_protocol
 from flows.face_transfer import corresponding, transferred
 from flows.local import build_here
-from flows.predict import PredictOptions, listed, predict_here, transfer_here
+from flows.predict import PredictOptions, listed, output_names, predict_here, transfer_here
 from geometry import load_model
 from geometry.camera import ScaledOrthographicCamera
 from geometry.mesh import signed_volume
@@ -547,6 +546,16 @@ def test_a_picture_without_a_face_is_a_rejection_with_a_sentence(work, photograp
         listed([tmp_path / "boxes.csv"])
 
 
+def test_pictures_of_one_name_in_several_folders_are_written_beside_each_other(work, photographs, tmp_path):
+    for folder in ("AFW", "AFW_Flip"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "face.jpg").write_bytes((photographs / "photo_0.jpg").read_bytes())
+    predict_here(work / "dan.pt", [tmp_path], PredictOptions(tmp_path / "out", boxes="whole"))
+    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"AFW-face.json", "AFW_Flip-face.json"}
+    names = output_names([Path(text) for text in ("a/x.jpg", "a/x.png", "b/x.jpg", "b/y.jpg", "b/y.jpg")])
+    assert list(names.values()) == ["a-x", "a-x+1", "b-x", "y"]
+
+
 def test_a_video_is_followed_by_the_box_of_the_frame_before(work, photographs, tmp_path):
     picture = cv2.imread(str(photographs / "photo_0.jpg"))
     writer = cv2.VideoWriter(str(tmp_path / "face.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (450, 450))
@@ -573,18 +582,6 @@ def test_a_network_that_finds_no_face_is_a_rejection_too(work, photographs, tmp_
 
 
 # ------------------------------------------------------------------------------------------------ command line
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["facefoundry", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output, errors = capsys.readouterr()
-        return ended.value.code, output, errors
-
-    return run
 
 
 def test_the_command_line_evaluates_and_predicts_in_one_line_of_json(run, work, photographs, tmp_path):
@@ -638,7 +635,7 @@ def test_a_pattern_that_stands_for_several_checkpoints_or_for_none_is_told_with_
     kept = tmp_path / "datasets" / "runs" / "dan" / "one" / "best.pt"
     kept.parent.mkdir(parents=True)
     shutil.copy(newest, kept)
-    assert "the newest of those here is datasets/runs/dan/one/best.pt" in run("predict", "r/*.pt", photographs)[2]
+    assert "the newest of those here is datasets/runs/dan/one/best.pt" in run("predict", "r/*.pt", photographs).err
 
 
 def test_the_run_of_an_evaluation_is_named_by_system_data_set_and_version_from_the_beginning(

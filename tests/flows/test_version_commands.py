@@ -2,14 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from flows.command_line import main
 from storage.manifest import MANIFEST_KEY, DatasetPlan, ModelInfo, SourceInfo
 from storage.publish import builders_lock, draft_manifest, point_latest, publish, start_version
 from storage.schema import Schema, Target
@@ -47,18 +45,6 @@ def three(tmp_path) -> SimpleNamespace:
         day = 86_400 * (20_000 + recipe)
         os.utime(tmp_path / "numbers" / versions[-1] / MANIFEST_KEY, times=(day, day))
     return SimpleNamespace(out=tmp_path, path=tmp_path / "numbers", versions=versions)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys) -> Callable[..., SimpleNamespace]:
-    def run(*arguments: object) -> SimpleNamespace:
-        monkeypatch.setattr("sys.argv", ["facefoundry", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        return SimpleNamespace(code=ended.value.code, out=told.out, err=told.err)
-
-    return run
 
 
 def test_list_names_every_version_its_day_and_its_pins(three, run):

@@ -1,4 +1,4 @@
-"""Forty bad samples of `bad_inputs.py` at once, beside a thousand good ones: ``python -m tests.hardening.many_bad``.
+"""Forty bad samples of `bad_inputs` at once, beside a thousand good ones: ``python -m tests.hardening.many_bad``.
 
 The good samples are built twice, without the bad ones and with them; each must be the same, and the manifest must list
 every bad one with its code.
@@ -17,7 +17,10 @@ from flows.local import build_here
 from render.crop import CropConfig
 from storage.dataset import ShardedDataset, open_dataset
 from storage.synthetic import write_sample_folder
-from tests.hardening.bad_inputs import QUARANTINED, Lab, make_good, put_what_is_no_file
+from tests.hardening.bad_inputs import table  # noqa: F401 - whose modules fill QUARANTINED
+from tests.hardening.bad_inputs.folders import put_what_is_no_file
+from tests.hardening.bad_inputs.lab import Lab, make_good
+from tests.hardening.bad_inputs.rows import QUARANTINED
 from tests.hardening.builders import digest_of_sample
 
 CONFIG = PosmapConfig(crop=CropConfig(size_px=128))

@@ -11,13 +11,11 @@ import argparse
 import contextlib
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +28,7 @@ from storage.synthetic import write_sample_folder
 from storage.verify import verify
 from tests.hardening.build_faults import BUILD_PHASES
 from tests.hardening.builders import files_of
+from tests.prefect_house import client_environment, free_port, is_healthy, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKED_S = 15.0
@@ -55,32 +54,21 @@ if __name__ == "__main__":
 
 @contextlib.contextmanager
 def server(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
-    """A server meanwhile, and the environment that leads to it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
+    """A server meanwhile, from the moment when it answers, and the environment that leads to it."""
+    port = free_port()
+    environment = client_environment(folder, port) | {
         "PYTHONPATH": str(ROOT),
-        "PREFECT_HOME": str(folder),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_DATABASE_TIMEOUT": "5",
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=folder)
     try:
-        for _ in range(600):
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(f"{environment['PREFECT_API_URL']}/health", timeout=2),
-            ):
-                break
-            time.sleep(0.5)
-        else:
-            raise TimeoutError("the server did not begin to answer within five minutes")
+        wait_until(
+            lambda: process.poll() is not None or is_healthy(environment["PREFECT_API_URL"]), "the server to answer"
+        )
+        assert process.poll() is None, (folder / "server.log").read_text()[-500:]
         yield process, environment
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -100,9 +88,8 @@ def has_reached(phase: str, out: Path, mark: Path) -> bool:
 def trial(fault: str, phase: str, source: Path, usual: dict[str, str], folder: Path) -> str:
     """How the flow ended. Raises AssertionError for half a data set or other bytes."""
     out, mark = folder / "out", folder / "reached"
-    home = folder / "home"
-    home.mkdir(parents=True)
-    with server(home) as (process, environment), contextlib.ExitStack() as held:
+    folder.mkdir(parents=True)
+    with server(folder) as (process, environment), contextlib.ExitStack() as held:
         command = [sys.executable, "-c", FLOW, phase, str(source), str(out), str(mark)]
         log = held.enter_context((folder / "flow.log").open("wb"))
         begin = time.monotonic()
@@ -113,6 +100,7 @@ def trial(fault: str, phase: str, source: Path, usual: dict[str, str], folder: P
         if fault == "server":
             os.killpg(process.pid, signal.SIGKILL)
         else:
+            home = Path(environment["PREFECT_HOME"])
             database = sqlite3.connect(home / "prefect.db", isolation_level=None, timeout=30)
             database.execute("BEGIN EXCLUSIVE")
             time.sleep(LOCKED_S)
