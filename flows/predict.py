@@ -1,44 +1,39 @@
-"""Predictions on pictures, folders and videos: landmarks, pose, meshes, fields, overlays, one set of files for each face.
+"""Predictions on pictures, folders and videos: landmarks, pose, meshes, fields, overlays.
 
-``NAME.json`` holds the figures, ``NAME.png`` the overlay, ``NAME.obj`` (``.ply``, ``.glb``) the reconstruction with the picture's
-colours, ``NAME_depth.png``, ``NAME_uv.png`` and ``NAME_parts.png`` what the system knows of them, ``NAME.npz`` the dense
-arrays. Of a video there is one overlay video and one JSON line for each frame.
-
-**Boxes**, in this order: the file that is given; landmarks beside the picture; dlib's detector, if it is installed; the whole
-picture, whose crop is then cut a second time about what was found.
+Of each face there is one set of files (:mod:`flows.prediction_files`), of a video one overlay video and one JSON line for
+each frame. Where the faces are: :mod:`flows.picture_boxes`.
 """
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from flows.face_transfer import corresponding, transferred
-from flows.prediction_pictures import draw_points, pictures_of
-from geometry.landmarks import N_LANDMARKS
+from flows.picture_boxes import Box, PictureBoxes
+from flows.prediction_files import FaceFiles, described, field_fitter, write_arrays
+from flows.prediction_pictures import draw_points
 from render.preview import encode_png
-from render.vertex_colors import vertex_colors
 from storage.bad_sample import BadSample, Rejected
-from storage.evaluation_boxes import read_boxes
-from storage.images import MAX_IMAGE_FILE_BYTES, decode_image, decode_photograph
 from storage.jpeg import write_atomically
-from storage.landmark_files import LANDMARK_SUFFIXES, read_landmarks
-from storage.mesh_export import Format, export_mesh, upright_from_picture
-from storage.regular_files import read_regular_file
+from storage.json_files import plain
+from storage.mesh_export import Format
+
+if TYPE_CHECKING:
+    from train.prediction import Prediction
 
 IMAGES = (".jpg", ".jpeg", ".png")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
 _LEAST_BOX_SHARE = 0.02
 """A tracked face smaller than this share of the frame's shorter side is lost."""
-
-Box = Float[np.ndarray, "4"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +78,10 @@ def predict_here(
     """
     work = _Work(checkpoint, options)
     outcome = PredictOutcome(about=work.about())
-    for path in listed(inputs):
+    for path, name in output_names(listed(inputs)).items():
+        predict = work.video if path.suffix.lower() in VIDEOS else work.picture
         try:
-            outcome.documents += work.video(path) if path.suffix.lower() in VIDEOS else work.picture(path)
+            outcome.documents += predict(path, name)
         except BadSample as bad:
             outcome.rejected.append(Rejected.because(str(path), bad))
         except work.no_face as nothing:
@@ -113,7 +109,7 @@ def transfer_here(
     write_atomically(path, encode_png(picture))
     places = corresponding(*first, *second, surface=work.predictor.surface)
     pairs = dict(zip(("target_px", "source_px"), places, strict=True))
-    _write_arrays(path.with_suffix(".npz"), {name: points.astype(np.float32) for name, points in pairs.items()})
+    write_arrays(path.with_suffix(".npz"), {name: points.astype(np.float32) for name, points in pairs.items()})
     return path
 
 
@@ -136,6 +132,20 @@ def listed(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return found
 
 
+def output_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """What each file's predictions are called: its stem; where several have that stem, the folder's name comes before it."""
+    stems = Counter(path.stem for path in dict.fromkeys(paths))
+    names: dict[str, Path] = {}
+    for path in dict.fromkeys(paths):
+        name = plain_name = path.stem if stems[path.stem] == 1 else f"{path.absolute().parent.name}-{path.stem}"
+        number = 0
+        while name in names:  # of one folder's name.jpg and name.png, say
+            number += 1
+            name = f"{plain_name}+{number}"
+        names[name] = path
+    return {path: name for name, path in names.items()}
+
+
 class _Work:
     """A checkpoint, its options, and what is made once for all pictures."""
 
@@ -146,19 +156,18 @@ class _Work:
         self.options, self.no_face = options, NoFace
         device = best_device()
         self.predictor = Predictor(restore(checkpoint, device=device), device=device)
-        is_field = self.predictor.system.name == "densereg"
-        if (options.fit or options.dan is not None) and not is_field:
+        system = self.predictor.system.name
+        if (options.fit or options.dan is not None) and system != "densereg":
             raise ValueError(
-                f"--fit and --dan belong to DenseReg's fields, and {checkpoint} is a checkpoint of {self.predictor.system.name}"
+                f"--fit and --dan belong to DenseReg's fields, and {checkpoint} is a checkpoint of {system}"
             )
-        self.dan = (
+        dan = (
             None if options.dan is None else Predictor(restore(options.dan, system="dan", device=device), device=device)
         )
-        self.boxes = None
-        if options.boxes not in ("auto", "landmarks", "detector", "whole"):
-            self.boxes = read_boxes(options.boxes)
-        self.fitter: Any = _fitter(self.predictor, options) if options.fit else None
-        self._detector: Any = None
+        learnt_whole = self.predictor.data.margin is None
+        self.boxes = PictureBoxes(options.boxes, passes=options.passes, learnt_whole=learnt_whole)
+        fitter = field_fitter(self.predictor, options.model) if options.fit else None
+        self.files = FaceFiles(self.predictor, options.out, mesh=options.mesh, dan=dan, fitter=fitter)
         options.out.mkdir(parents=True, exist_ok=True)
 
     def about(self) -> dict[str, Any]:
@@ -178,123 +187,36 @@ class _Work:
 
     # ----------------------------------------------------------------------------------------------- pictures
 
-    def picture(self, path: Path) -> list[dict[str, Any]]:
+    def picture(self, path: Path, name: str) -> list[dict[str, Any]]:
         """All faces of a picture that there are boxes for. Raises BadSample, NoFace."""
-        image = self.read(path)
-        boxes, source, passes = self.boxes_of(path, image)
+        image = self.boxes.read(path)
+        boxes, source, passes = self.boxes.of(path, image)
         predictions = self.predictor.predict(image, boxes, passes=passes)
         documents = []
         for number, prediction in enumerate(predictions):
             if not prediction.found:
                 raise self.no_face(f"{path}: the network finds no face; give a box (--boxes), or leave the picture out")
-            name = path.stem if len(predictions) == 1 else f"{path.stem}_{number}"
-            documents.append(self.write(name, path, image, prediction, source))
+            of_face = name if len(predictions) == 1 else f"{name}_{number}"
+            documents.append(self.files.write(of_face, path, image, prediction, boxes=source))
         return documents
 
-    def first_face(self, path: Path) -> tuple[np.ndarray, Any]:
+    def first_face(self, path: Path) -> "tuple[np.ndarray, Prediction]":
         """A picture and the prediction of its first face."""
-        image = self.read(path)
-        boxes, _, passes = self.boxes_of(path, image)
+        image = self.boxes.read(path)
+        boxes, _, passes = self.boxes.of(path, image)
         (prediction,) = self.predictor.predict(image, boxes[:1], passes=passes)
         if not prediction.found:
             raise self.no_face(f"{path}: the network finds no face; give a box (--boxes)")
         return image, prediction
 
-    def read(self, path: Path) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture: upright as EXIF says, or as its file stores it where boxes or landmarks count its pixels."""
-        data = read_regular_file(path, limit_bytes=MAX_IMAGE_FILE_BYTES, follow_links=True)
-        counted = self.boxes is not None or (self.options.boxes in ("auto", "landmarks") and _beside(path) is not None)
-        return decode_image(data) if counted else decode_photograph(data)
-
-    def boxes_of(self, path: Path, image: np.ndarray) -> tuple[list[Box | None], str, int]:
-        """Boxes, where they come from, and how often the crop is cut. Raises BadSample without a face."""
-        passes = self.options.passes
-        if self.predictor.data.margin is None and self.boxes is None:
-            return [None], "the whole photograph, as the network learnt", passes
-        if self.boxes is not None:
-            boxes = self.boxes.get(path.stem) or self.boxes.get(path.with_suffix("").as_posix())
-            if not boxes:
-                raise BadSample(
-                    "boxes.missing", f"{self.options.boxes} has no box of this picture; add one, or leave it out"
-                )
-            return list(boxes), f"the file {Path(self.options.boxes).name}", passes
-        wanted = self.options.boxes
-        beside = _beside(path)
-        if wanted == "landmarks" or (wanted == "auto" and beside is not None):
-            if beside is None:
-                raise BadSample("landmarks.missing", "there is no .pts, .json or .mat beside it; choose other boxes")
-            points = read_landmarks(beside)
-            known = points[np.isfinite(points).all(axis=1)]
-            box = np.concatenate([known.min(axis=0), known.max(axis=0)])
-            return [box], f"landmarks in {beside.name}", passes
-        if wanted == "detector" or (wanted == "auto" and self.detector is not None):
-            return [self.detect(image)], f"dlib {self.detector.version}", passes
-        height, width = image.shape[:2]
-        return [_middle_square(height, width)], "the whole picture", max(passes, 2)
-
-    @property
-    def detector(self) -> Any:
-        """dlib's, or None where it is not installed and nobody asked for it. Raises NoDetector where somebody did."""
-        if self._detector is None:
-            from storage.detector import FaceDetector, NoDetector
-
-            try:
-                self._detector = FaceDetector()
-            except NoDetector:
-                if self.options.boxes == "detector":
-                    raise
-                self._detector = False
-        return self._detector or None
-
-    def detect(self, image: np.ndarray) -> Box:
-        """The box of the largest face. Raises BadSample."""
-        return np.asarray(self.detector.landmark_box(image), dtype=np.float64)
-
-    def write(self, name: str, path: Path, image: np.ndarray, prediction: Any, source: str) -> dict[str, Any]:
-        """The files of one face; their document."""
-        from train.prediction import landmark_rows
-
-        out = self.options.out
-        document = described(prediction) | {"picture": path.name, "boxes": source, "system": self.predictor.system.name}
-        surface = self.predictor.surface
-        vertices, triangles = (None, None) if surface is None else (prediction.vertices_px, surface.triangles)
-        if self.predictor.system.name == "densereg" and len(prediction.landmarks_px) == N_LANDMARKS:
-            document["rows"] = {
-                name: points.tolist()
-                for name, points in landmark_rows(
-                    image, prediction, shapes=self.predictor.data.shapes, dan=self.dan
-                ).items()
-            }
-        if self.fitter is not None:
-            fit = fitted(self.fitter, prediction)
-            document["fit"] = {"result": fit.result.value, "noise_px": fit.config.noise_px}
-            if fit.result.has_face:
-                model = self.fitter.model
-                in_crop = fit.camera.project(np.asarray(model.vertices(fit.coefficients), dtype=np.float64))
-                vertices, triangles = prediction.crop_from_image.inverse.apply(in_crop), model.triangles
-        pictures = pictures_of(image, prediction, vertices, triangles, self.predictor)
-        for kind, picture in pictures.items():
-            write_atomically(out / f"{name}{kind}.png", encode_png(picture))
-        arrays = {} if prediction.field is None else dict(prediction.field)
-        if vertices is not None and triangles is not None:
-            arrays |= {"vertices_px": vertices.astype(np.float32), "triangles": triangles}
-            if self.options.mesh is not None:
-                document["mesh"] = _write_mesh(
-                    out / f"{name}.{self.options.mesh}", image, vertices, triangles, self.options.mesh
-                )
-        if arrays:
-            _write_arrays(out / f"{name}.npz", arrays)
-        _write_json(out / f"{name}.json", document)
-        return document | {"file": str(out / f"{name}.json")}
-
     # ------------------------------------------------------------------------------------------------- videos
 
-    def video(self, path: Path) -> list[dict[str, Any]]:
+    def video(self, path: Path, name: str) -> list[dict[str, Any]]:
         """A face through a video, by the box of the frame before; lost, it is looked for as in a picture."""
         lines: list[dict[str, Any]] = []
         writer: Any = None
         box: Box | None = None
-        private = self.options.out / f".{path.stem}.partial.mp4"
+        private = self.options.out / f".{name}.partial.mp4"
         try:
             for number, (frame, rate) in enumerate(frames(path)):
                 if writer is None:
@@ -311,14 +233,14 @@ class _Work:
         if all("landmarks_px" not in line for line in lines):
             private.unlink(missing_ok=True)
             raise self.no_face(f"{path}: no face in any of its {len(lines)} frames; give a box for the first (--boxes)")
-        video = self.options.out / f"{path.stem}.mp4"
+        video = self.options.out / f"{name}.mp4"
         os.replace(private, video)
-        text = "".join(json.dumps(_plain(line)) + "\n" for line in lines)
+        text = "".join(json.dumps(plain(line)) + "\n" for line in lines)
         write_atomically(video.with_suffix(".jsonl"), text.encode())
         found = sum("landmarks_px" in line for line in lines)
         return [{"picture": path.name, "file": str(video), "frames": len(lines), "with_a_face": found}]
 
-    def tracked(self, path: Path, frame: np.ndarray, box: Box | None) -> tuple[Any, str]:
+    def tracked(self, path: Path, frame: np.ndarray, box: Box | None) -> "tuple[Prediction | None, str]":
         """The prediction on a frame, None where there is no face, and where its box came from."""
         least = _LEAST_BOX_SHARE * min(frame.shape[:2])
         if box is not None and (box[2:] - box[:2] >= least).all() and self.predictor.data.margin is not None:
@@ -326,58 +248,11 @@ class _Work:
             if prediction.found and _inside(prediction.box_px, frame.shape[:2]):
                 return prediction, "the frame before"
         try:
-            boxes, source, passes = self.boxes_of(path, frame)
+            boxes, source, passes = self.boxes.of(path, frame)
             (prediction,) = self.predictor.predict(frame, boxes[:1], passes=passes)
         except (BadSample, self.no_face):
             return None, "no face"
         return (prediction, source) if prediction.found else (None, "no face")
-
-
-# ------------------------------------------------------------------------------------------------- what is written
-
-
-def described(prediction: Any) -> dict[str, Any]:
-    """A prediction as plain values; NaN is null."""
-    angles = prediction.angles_deg
-    camera = prediction.camera
-    values: dict[str, Any] = _plain(
-        {
-            "landmarks_px": prediction.landmarks_px.tolist(),
-            "box_px": prediction.box_px.tolist() if prediction.found else None,
-            "crop_from_image": prediction.crop_from_image.matrix.tolist(),
-            "pose_deg": None if angles is None else dict(zip(("pitch", "yaw", "roll"), angles, strict=True)),
-            "camera": None
-            if camera is None
-            else {
-                "scale_px_per_mm": float(camera.scale),
-                "rotation": camera.rotation.tolist(),
-                "translation_px": camera.translation_px.tolist(),
-            },
-        }
-    )
-    return values
-
-
-def _fitter(predictor: Any, options: PredictOptions) -> Any:
-    from geometry.models import load_model
-    from render.field_fit import FieldFitter
-
-    template = predictor.data.template
-    if template is None:
-        raise ValueError(f"{predictor.restored.path} knows no template, so no model can be fitted to its fields")
-    model = load_model(options.model)
-    if model.fingerprint != predictor.data.model_fingerprint:
-        raise ValueError(
-            f"the fields are of {predictor.data.model_name} ({predictor.data.model_fingerprint[:8]}…) and {model.name} "
-            f"({model.fingerprint[:8]}…) is given: another topology; give the model's files by --model"
-        )
-    return FieldFitter.of(model, template)
-
-
-def fitted(fitter: Any, prediction: Any) -> Any:
-    """The model fitted to a predicted field, in pixels of the crop."""
-    uv = prediction.field["uv"].astype(np.float64)
-    return fitter.fit(np.nan_to_num(uv), np.isfinite(uv).all(axis=-1))
 
 
 def frames(path: Path) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
@@ -398,46 +273,7 @@ def frames(path: Path) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
         raise BadSample("video.unreadable", "OpenCV reads no frame of it: it is damaged, or in a format that it lacks")
 
 
-def _beside(picture: Path) -> Path | None:
-    """The landmark file of the picture's name."""
-    return next((p for s in LANDMARK_SUFFIXES if (p := picture.with_suffix(f".{s}")).is_file()), None)
-
-
 def _inside(box: Box, size_hw: tuple[int, ...]) -> bool:
     """Whether the middle of a box lies in the picture."""
     x, y = (box[:2] + box[2:]) / 2
     return bool(0 <= x < size_hw[1] and 0 <= y < size_hw[0])
-
-
-def _middle_square(height: int, width: int) -> Box:
-    """The box that a face would have that fills the picture: two thirds of its shorter side, in the middle."""
-    side = min(height, width) / 1.5
-    left, top = (width - 1 - side) / 2, (height - 1 - side) / 2
-    return np.array([left, top, left + side, top + side])
-
-
-def _write_mesh(path: Path, image: np.ndarray, vertices: np.ndarray, triangles: np.ndarray, format: Format) -> str:
-    colors, _ = vertex_colors(image, vertices, triangles)
-    try:
-        export_mesh(path, upright_from_picture(vertices, height=len(image)), triangles, colors=colors, format=format)
-    except ValueError as error:
-        return f"not written: {error}"
-    return path.name
-
-
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    import io
-
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-    write_atomically(path, stream.getvalue())
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    write_atomically(path, (json.dumps(_plain(document), indent=1) + "\n").encode())
-
-
-def _plain(value: Any) -> Any:
-    from train.evaluation_report import plain
-
-    return plain(value)

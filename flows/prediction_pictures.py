@@ -1,6 +1,6 @@
 """What is drawn of a prediction: the overlay, depth, u and v, parts."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -10,16 +10,23 @@ from geometry.landmarks import N_LANDMARKS
 from render.preview import PART_COLORS, color_values, draw_landmarks
 from render.zbuffer import rasterize
 
+if TYPE_CHECKING:
+    from train.prediction import Prediction, Predictor
+
 _CROP_OF_FACE = 1.5
 """How much larger than the landmarks' box the crops are that dots are drawn for."""
 
 
 def pictures_of(
-    image: UInt8[np.ndarray, "h w 3"], prediction: Any, vertices: Any, triangles: Any, predictor: Any
+    image: UInt8[np.ndarray, "h w 3"],
+    prediction: "Prediction",
+    vertices: Float[np.ndarray, "v 3"] | None,
+    triangles: Int[np.ndarray, "t 3"] | None,
+    predictor: "Predictor",
 ) -> dict[str, UInt8[np.ndarray, "_ _ 3"]]:
     """Pictures by the end of their files' names: the overlay, depth, u and v, parts."""
     pictures = {"": draw_points(image, prediction.landmarks_px)}
-    if vertices is not None:
+    if vertices is not None and triangles is not None:
         pictures["_depth"] = depth_picture(vertices, triangles, size_hw=(image.shape[0], image.shape[1]))
     found = prediction.field
     if found is None:

@@ -203,7 +203,8 @@ def evaluate(
     """
     from flows.evaluations import evaluate_here
     from flows.progress import progress_of
-    from train.evaluation_report import plain, table_lines
+    from storage.json_files import plain
+    from train.evaluation_report import table_lines
 
     done = evaluate_here(
         given_checkpoint(checkpoint),
