@@ -5,6 +5,7 @@ import select
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Annotated
 
 import typer
 
@@ -29,6 +30,24 @@ app = typer.Typer(
 
 for _part in (building, sources, fitting, datasets, looking, models, training, deploying):
     app.add_typer(_part.app)
+
+
+def _tell_version(wanted: bool) -> bool:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"facefoundry {version('facefoundry')}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 def main() -> None:
