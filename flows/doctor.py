@@ -22,6 +22,7 @@ State = Literal["ok", "absent", "broken"]
 """`absent`: something optional is not there. `broken`: something needed is not there, or something there does not work."""
 
 _PACKAGE = "facefoundry"
+_CONSTRAINTS = Path(__file__).parents[1] / "infra" / "constraints.txt"
 _LEAST_PYTHON = (3, 11)
 _GIB = 1 << 30
 _MEMORY_PER_WORKER = _GIB
@@ -102,8 +103,7 @@ def package_checks(requirements: Sequence[str]) -> Iterator[Check]:
             if versions[need.name] and not need.specifier.contains(versions[need.name] or "", prereleases=True)
         ]
         name = f"extra {extra} ({_PURPOSES.get(extra, 'see pyproject.toml')})" if extra else "packages"
-        target = f"'.[{extra}]'" if extra else "."
-        remedy = f"pip install -c infra/constraints.txt -e {target}"
+        remedy = install_line(extra)
         if wrong or (missing and not extra):
             yield Check(name, "broken", ", ".join([*wrong, *(f"{name} is missing" for name in missing)]), remedy)
         elif missing:
@@ -118,6 +118,13 @@ def package_checks(requirements: Sequence[str]) -> Iterator[Check]:
             yield Check(name, "ok", more + ", ".join(f"{name} {version}" for name, version in shown))
 
 
+def install_line(extra: str = "") -> str:
+    """How the package comes with an extra: pinned in a checkout, by its name where a wheel was installed."""
+    if not _CONSTRAINTS.is_file():
+        return f"pip install '{_PACKAGE}[{extra}]'" if extra else f"pip install {_PACKAGE}"
+    return "pip install -c infra/constraints.txt -e " + (f"'.[{extra}]'" if extra else ".")
+
+
 def _installed(name: str) -> str | None:
     try:
         return metadata.version(name)
@@ -129,7 +136,7 @@ def egl_check() -> Check:
     """Whether pyrender draws without a display; in a process of its own, since drivers may end the one that asks."""
     name = "EGL for pyrender"
     if _installed("pyrender") is None:
-        return Check(name, "absent", "pyrender is not installed", "pip install -c infra/constraints.txt -e '.[render]'")
+        return Check(name, "absent", "pyrender is not installed", install_line("render"))
     done = _run([sys.executable, "-c", _EGL])
     if done is None or done.returncode:
         return Check(
@@ -234,10 +241,10 @@ def gpu_check() -> Check:
     name = "GPU"
     hardware = shutil.which("nvidia-smi") is not None
     if _installed("torch") is None:
-        return Check(name, "absent", "torch is not installed", "pip install -c infra/constraints.txt -e '.[train]'")
+        return Check(name, "absent", "torch is not installed", install_line("train"))
     done = _run([sys.executable, "-c", _GPU])
     if done is None or done.returncode:
-        return Check(name, "broken", "torch cannot be imported", "pip install -c infra/constraints.txt -e '.[train]'")
+        return Check(name, "broken", "torch cannot be imported", install_line("train"))
     if done.stdout.strip():
         return Check(name, "ok", done.stdout.strip())
     remedy = "install torch's CUDA build" if hardware else "training works on the CPU, slowly; building needs none"
