@@ -61,7 +61,10 @@ def on_dask(
             # No limit of Dask's own on memory: it would kill a worker in the middle of a shard that fits the machine.
             address = stack.enter_context(
                 distributed.LocalCluster(
-                    n_workers=workers or usable_cores(), threads_per_worker=1, memory_limit=0, dashboard_address=None
+                    n_workers=workers or usable_cores(),
+                    threads_per_worker=1,
+                    memory_limit=0,
+                    dashboard_address="127.0.0.1:0",  # Dask's own choice, 8787, may be another cluster's
                 )
             ).scheduler_address
         else:
