@@ -247,12 +247,17 @@ def border_frame(model):
 
 
 def value_codes(dataset):
-    maps, covered = dataset.read(slice(0, 64))["position_map"], dataset.table("atlas_covered").astype(bool)
-    xyz = maps[:, covered]
-    size = maps.shape[1]
-    below, above = (xyz < 0).any(axis=-1).mean(), (xyz > 1.1 * size).any(axis=-1).mean()
-    yield "texels with a coordinate below 0, which clipping to [0, 1] destroys", f"{100 * below:.1f} %"
-    yield "texels with a coordinate above 1.1 S, which a sigmoid times 1.1 S cannot reach", f"{100 * above:.1f} %"
+    covered = dataset.table("atlas_covered").astype(bool)
+    counts = []
+    for start in range(0, len(dataset), 64):
+        numbers = range(start, min(start + 64, len(dataset)))
+        xyz = dataset.read(numbers, ["position_map"])["position_map"][:, covered]
+        below, above, far = (any_of.any(axis=-1) for any_of in (xyz < 0, xyz > len(covered), xyz > 1.1 * len(covered)))
+        counts.append([len(numbers) * share.mean() for share in (below | above, below, far)])
+    clipped, below, far = 100 * np.sum(counts, axis=0) / len(dataset)
+    yield "texels with a coordinate below 0 or above S, which clipping to [0, 1] destroys", f"{clipped:.1f} %"
+    yield "texels with a coordinate below 0, which a sigmoid cannot reach", f"{below:.1f} %"
+    yield "texels with a coordinate above 1.1 S, which a sigmoid times 1.1 S cannot reach", f"{far:.1f} %"
 
 
 def weights_of_the_neck(model):
