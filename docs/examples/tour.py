@@ -25,6 +25,8 @@ from storage import open_dataset
 from storage.synthetic import write_sample_folder
 from storage.views import split
 
+if {"-h", "--help"} & set(sys.argv):
+    sys.exit(__doc__)
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "tour")
 folder.mkdir(exist_ok=True)
 steps = int(os.environ.get("TOUR_STEPS", "300"))
@@ -56,7 +58,7 @@ model = load_model("built-in")
 rng = np.random.default_rng(0)
 face = Coefficients(model.draw_identity(rng), model.draw_expression(rng))
 vertices = model.vertices(face)
-print(f"{len(vertices)} vertices, {np.ptp(vertices[:, 1]):.0f} mm from chin to crown")
+print(f"{len(vertices)} vertices, {np.ptp(vertices[:, 1]):.0f} mm from neck to crown")
 
 # %% 6. The way back: from 68 points in a picture to pose, identity and expression.
 fit = fit_landmarks(model, sample["landmarks_px"][:, :2].astype(np.float64), image_size_hw=(128, 128))
