@@ -4,8 +4,11 @@ Numba then sets up its types and code generator, a third of a second of which ev
 started, so forks are safe.
 """
 
+import contextlib
+
 import numpy as np
 
-from render.crop_kernel import first_three_bytes
+with contextlib.suppress(Exception):  # what fails here fails again in the worker that needs it, which can tell
+    from render.crop_kernel import first_three_bytes
 
-first_three_bytes(np.zeros(1, dtype=np.uint32), np.zeros((3, 1), dtype=np.uint8))
+    first_three_bytes(np.zeros(1, dtype=np.uint32), np.zeros((3, 1), dtype=np.uint8))

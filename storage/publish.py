@@ -234,6 +234,9 @@ def publish(
         try:
             readings = {key: pool.submit(checked, key) for key in keys}
             last = shown()
+            if taken := sorted(last.keys() & {MANIFEST_KEY, *known, *constants}):
+                raise ValueError(f"{taken[0]} is an object already, and no name for what is shown")
+            _refuse_strangers(list(last), {}, draft.plan)
             for key, data in last.items():
                 info = _info_of(key, data)
                 constants[key] = info.sha256
@@ -267,10 +270,17 @@ def put_unpublished(store: Store, plan: DatasetPlan, info: ObjectInfo, data: Byt
     """
     if store.has_lock:
         store.put(info.key, data)
-    elif not store.put_if_absent(info.key, data) and not is_as_described(store, info):
+    elif not store.put_if_absent(info.key, data) and not _is_whole(store, info):
         if is_published(store, plan):
             raise PublishedMeanwhile(store.place, None)
         store.put(info.key, data)
+
+
+def _is_whole(store: Store, info: ObjectInfo) -> bool:
+    try:
+        return is_as_described(store, info)
+    except (MissingObject, DamagedObject):
+        return False
 
 
 def point_latest(dataset: Store, version: str) -> None:

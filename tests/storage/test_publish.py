@@ -1,5 +1,6 @@
 """Publishing is one moment: before it there is no data set, after it a whole one, and a death between costs nothing."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from storage.dataset import open_dataset
-from storage.manifest import MANIFEST_KEY, NewerFormat, Unpublished, receipt_key
+from storage.manifest import MANIFEST_KEY, NewerFormat, ObjectInfo, Unpublished, receipt_key
 from storage.phases import Phase, observed, reach
 from storage.publish import (
     AlreadyBuilding,
@@ -22,6 +23,7 @@ from storage.publish import (
     is_published,
     latest_version,
     publish,
+    put_unpublished,
     start_version,
 )
 from storage.store import DamagedObject, LocalStore, MissingObject
@@ -332,6 +334,35 @@ def test_a_damaged_shard_is_noticed_while_what_is_shown_is_made(unpublished, pla
     with pytest.raises(DamagedObject, match=r"seed/c\.0 is not what the shard's receipt says"):
         publish(unpublished, draft, shown=lambda: {"card.html": b"made"})
     assert not is_published(unpublished, plan())
+
+
+def test_where_there_is_no_lock_what_contradicts_its_own_checksum_is_put_again(tmp_path, plan):
+    class Bucket(LocalStore):
+        has_lock = False
+        damaged = True
+
+        def get(self, key, range=None):
+            if key == "card.html" and self.damaged:
+                raise DamagedObject(key, "has another checksum than it was stored with")
+            return super().get(key, range)
+
+        def put(self, key, data):
+            self.damaged = False
+            super().put(key, data)
+
+    store = Bucket(tmp_path)
+    LocalStore(tmp_path).put("card.html", b"turned")
+    info = ObjectInfo(key="card.html", bytes=4, sha256=hashlib.sha256(b"made").hexdigest())
+    put_unpublished(store, plan(), info, b"made")
+    assert store.get("card.html") == b"made"
+
+
+@pytest.mark.parametrize("key", ["manifest.json", "zarr.json", "image/zarr.json", "seed/c.0", "seed/c.7", "receipts/x"])
+def test_what_is_shown_takes_no_objects_name(unpublished, plan, key):
+    before = {key: unpublished.get(key) for key in unpublished.list()}
+    with pytest.raises(ValueError, match="is an object already|belongs to no shard"):
+        publish(unpublished, draft_manifest(unpublished, plan()), shown=lambda: {key: b"drawn"})
+    assert {key: unpublished.get(key) for key in unpublished.list()} == before
 
 
 def test_a_picture_that_cannot_be_made_ends_publishing(unpublished, plan):
