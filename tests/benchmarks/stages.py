@@ -23,7 +23,7 @@ STAGES = {  # function: (file, what it is)
     "annotations_from_variables": ("annotations.py", "annotations checked and converted"),
     "read_planned": ("build.py", "reading and hashing the source files"),
     "add": ("shards.py", "checking, encoding, compressing, checksums"),
-    "_store_array": ("shards.py", "hashing and storing shards (fsync)"),
+    "_store_arrays": ("shards.py", "hashing and storing shards (fsync)"),
 }
 
 
