@@ -34,9 +34,8 @@ _DECIDING = (
     "scipy",
     "numcodecs",
 )  # versions that bytes depend on
-_ONE_AT_A_TIME = (
-    threading.Lock()
-)  # in a worker with several threads: a shard keeps one core busy, and one child process
+_ONE_AT_A_TIME = threading.Lock()
+"""In a worker with several threads: a shard keeps one core busy, and one child process."""
 
 _ADDRESS = re.compile(r"(?:(?:tcp|tls|ucx|wss?)://)?[^/\s]+:[0-9]+$|inproc://.")
 
@@ -117,9 +116,8 @@ def _on_worker(ours: dict[str, str], work: Callable[..., T], *call: Any) -> T:
 
 
 def _client(distributed: ModuleType, address: str, patience_s: float) -> Any:
-    if not _ADDRESS.match(
-        address
-    ):  # a client that fails for this leaves a thread, for which the process would never end
+    # A client that fails for this leaves a thread, for which the process would never end.
+    if not _ADDRESS.match(address):
         raise ValueError(f"{address!r} is no address of a Dask scheduler: give one such as tcp://host:8786, or {LOCAL}")
     try:
         return distributed.Client(address, timeout=patience_s, set_as_default=False)

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
-from scipy.spatial import cKDTree
 
 from render.vertex_colors import vertex_colors
 from render.zbuffer import interpolate, rasterize
@@ -74,6 +73,8 @@ def corresponding(
 
 def _same_places(target_face: "Prediction", source_face: "Prediction") -> tuple[_Pixels, _Pixels]:
     """Rows and columns of pixels in one crop, and of those in the other whose u and v are nearest; far ones are left out."""
+    from scipy.spatial import cKDTree  # here, because most predictions transfer nothing
+
     target_uv, source_uv = _uv_of(target_face), _uv_of(source_face)
     here, there = (np.isfinite(uv).all(axis=-1) for uv in (target_uv, source_uv))
     distances, nearest = cKDTree(source_uv[there]).query(target_uv[here], distance_upper_bound=_FARTHEST_UV)

@@ -127,10 +127,11 @@ def in_workers(work: Callable[..., T], calls: Sequence[tuple], workers: int) -> 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _modules_of(work: Callable[..., object]) -> list[str]:
-    """What a worker will import: the work's module, those of the recipes that were planned with here, and a first loop."""
+def _modules_of(work: Callable[..., object], model: str | Sequence[str]) -> list[str]:
+    """What a worker will import: the work's module, those of the recipes that were planned with here, and what it begins with."""
     recipes = (place.partition(":")[0] for place in RECIPES.values())
-    return [work.__module__, *(name for name in recipes if name in sys.modules), "flows.worker_start"]
+    built_in = ["flows.worker_start_built_in"] if model == BUILT_IN else []
+    return [work.__module__, *(name for name in recipes if name in sys.modules), "flows.worker_start", *built_in]
 
 
 def start_forkserver(work: Callable[..., object], model: str | Sequence[str] = "") -> None:
@@ -140,8 +141,7 @@ def start_forkserver(work: Callable[..., object], model: str | Sequence[str] = "
     somebody's own `geometry` or `train`. Ctrl-C is not for it: while it imports it would show where it was interrupted.
     Its workers hear it again (:func:`storage.processes.end_with_parent`).
     """
-    built_in = ["flows.worker_start_built_in"] if model == BUILT_IN else []
-    forkserver.set_forkserver_preload([*_modules_of(work), *built_in])  # imported once, not once for each worker
+    forkserver.set_forkserver_preload(_modules_of(work, model))  # imported once, not once for each worker
     resource_tracker.ensure_running()  # first, for it would unblock what is blocked here
     name = "PYTHONSAFEPATH"
     before = os.environ.get(name)

@@ -7,14 +7,14 @@ import hashlib
 import json
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, Field, JsonValue, field_validator, model_validator
 
 from storage.schema import Schema
-from storage.store import DamagedObject, MissingObject, Store, check_key
+from storage.store import Bytes, DamagedObject, MissingObject, Store, check_key
 from storage.zarr_format import ShardFormat
 
 FORMAT_VERSION = 1
@@ -77,6 +77,14 @@ class ObjectInfo(_Document):
     """First slot, for objects of a shard."""
     stop: int | None = None
     """One past the last slot."""
+
+    @classmethod
+    def of(cls, key: str, parts: Sequence[Bytes], *, first: int | None = None, stop: int | None = None) -> "ObjectInfo":
+        """What describes the object that consists of these parts."""
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        return cls(key=key, bytes=sum(map(len, parts)), sha256=digest.hexdigest(), first=first, stop=stop)
 
     @field_validator("key")
     @classmethod

@@ -238,7 +238,7 @@ def publish(
                 raise ValueError(f"{taken[0]} is an object already, and no name for what is shown")
             _refuse_strangers(list(last), {}, draft.plan)
             for key, data in last.items():
-                info = _info_of(key, data)
+                info = ObjectInfo.of(key, [data])
                 constants[key] = info.sha256
                 put_unpublished(store, draft.plan, info, data)
             objects = {key: reading.result() for key, reading in readings.items() if key not in last}
@@ -353,15 +353,11 @@ def describe_object(store: Store, key: str, *, about_bytes: int | None = None) -
         reader = store.open(key)
         about_bytes = reader.size
     if about_bytes <= _WHOLE:
-        return _info_of(key, store.get(key))
+        return ObjectInfo.of(key, [store.get(key)])
     try:
         return _hashed(reader, key)
     except ExchangedObject:  # mended under our eyes: what counts is what is there now
         return _hashed(store.open(key), key)
-
-
-def _info_of(key: str, data: bytes) -> ObjectInfo:
-    return ObjectInfo(key=key, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _hashed(reader: ObjectReader, key: str) -> ObjectInfo:

@@ -57,14 +57,8 @@ def _copy_shard(old: Store, receipt: Receipt, new: Store, plan: DatasetPlan, sha
         if hashlib.sha256(data).hexdigest() != info.sha256:
             raise DamagedObject(info.key, "is not what the shard's receipt says")
         parts: list[Bytes] = [label(fingerprint, name, shard), memoryview(data)[LABEL_BYTES:]]
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        key = f"{name}/{format.key(shard)}"
-        new.put(key, parts)
-        objects.append(
-            ObjectInfo(key=key, bytes=len(data), sha256=digest.hexdigest(), first=slots.start, stop=slots.stop)
-        )
+        objects.append(ObjectInfo.of(f"{name}/{format.key(shard)}", parts, first=slots.start, stop=slots.stop))
+        new.put(objects[-1].key, parts)
     moved = receipt.model_copy(
         update={
             "fingerprint": fingerprint,

@@ -85,9 +85,9 @@ class ShardWriter:
             statistics=dict(statistics or {}),
         )
         data = receipt_bytes(receipt)
-        key, digest = receipt_key(self._shard), hashlib.sha256(data).hexdigest()
-        reach(Phase.RECEIPT, key)
-        put_unpublished(self._store, self._plan, ObjectInfo(key=key, bytes=len(data), sha256=digest), data)
+        info = ObjectInfo.of(receipt_key(self._shard), [data])
+        reach(Phase.RECEIPT, info.key)
+        put_unpublished(self._store, self._plan, info, data)
         return receipt
 
     def _check_open(self, slot: int) -> None:
@@ -126,17 +126,8 @@ class ShardWriter:
         parts.append(format.encode_index(index))
         if format.chunk.n_bytes <= _SMALL_BYTES:  # thousands of short parts take longer to hash and write than one
             parts = [b"".join(parts)]
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        info = ObjectInfo(
-            key=f"{name}/{format.key(self._shard)}",
-            bytes=sum(map(len, parts)),
-            sha256=digest.hexdigest(),
-            first=self._slots.start,
-            stop=self._slots.stop,
-        )
-        return info, parts
+        key = f"{name}/{format.key(self._shard)}"
+        return ObjectInfo.of(key, parts, first=self._slots.start, stop=self._slots.stop), parts
 
 
 class ShardReader:
