@@ -7,7 +7,7 @@ vertices are, and a map is an affine map of them.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -44,7 +44,7 @@ from storage.bad_sample import BadSample
 from storage.byte_codes import Jpeg
 from storage.face_targets import position_map_schema
 from storage.file_names import view_of_path
-from storage.images import decode_image
+from storage.images import PictureRoom, decode_image, decode_rgba
 from storage.mat_reader import process_reader
 from storage.schema import Schema
 
@@ -257,19 +257,20 @@ class PosmapRecipe(Recipe[PosmapConfig, Picture, PosmapSample]):
         checked = [p if isinstance(p, BadSample) else checked_face(p, self.model) for p in pictures]
         annotations = [p.annotation for p in checked if not isinstance(p, BadSample)]
         faces = placed_faces(annotations, self.model, self.landmark_rows, self._readback)
+        decode = decode_image if self.augmented is not None else partial(decode_rgba, room=PictureRoom())
         for picture in checked:
             if isinstance(picture, BadSample):
                 yield picture
                 continue
             face = next(faces)
             try:
-                image = decode_image(picture.image_bytes, expected_hw=self.picture_hw)
+                image = decode(picture.image_bytes, expected_hw=self.picture_hw)
                 yield [self._sample(picture, image, face, copy_index) for copy_index in range(self.config.copies)]
             except BadSample as bad:
                 yield bad
 
     def _sample(
-        self, picture: Picture, image: UInt8[np.ndarray, "h w 3"], face: PlacedFace, copy_index: int
+        self, picture: Picture, image: UInt8[np.ndarray, "h w c"], face: PlacedFace, copy_index: int
     ) -> PosmapSample:
         config, annotation = self.config, picture.annotation
         vertices, in_image = face.vertices, face.landmarks_in_image

@@ -160,14 +160,15 @@ def _prepare_coverage(constants: Constants) -> Decode:
 def _prepare_cropped_photograph(constants: Constants) -> Decode:
     from geometry.frames import Similarity2D
     from render.crop import warp_image
-    from storage.images import decode_image_again
+    from storage.images import PictureRoom, decode_rgba
 
     size_px = constants.schema["image"].sample_shape[0]
 
     def decode(stored: Arrays, n_samples: int) -> np.ndarray:
         pictures = np.empty((n_samples, 3, size_px, size_px), dtype=np.uint8)
+        room = PictureRoom()
         for picture, content, matrix in zip(pictures, stored["photograph"], stored["crop_from_image"], strict=True):
-            crop = warp_image(decode_image_again(content), Similarity2D(matrix), size_px=size_px)
+            crop = warp_image(decode_rgba(content, room=room), Similarity2D(matrix), size_px=size_px)
             picture[...] = np.moveaxis(crop, -1, 0)
         return np.moveaxis(pictures, 1, -1)
 

@@ -13,7 +13,7 @@ import tempfile
 from flows import build, presets
 
 STAGES = {  # function: (file, what it is)
-    "decode_image": ("images.py", "JPEG decoding, and the look for lost content"),
+    "decode_rgba": ("images.py", "JPEG decoding"),
     "warp_image": ("crop.py", "warp to the crop"),
     "placed_faces": ("placed_faces.py", "vertices, landmarks, poses (together)"),
     "apply": ("atlas_raster.py", "atlas to position map"),

@@ -116,11 +116,11 @@ def shards_alone(material: Material) -> Row:
         "build, shards alone", f"a sample, {n} planned already",
         Contender("parametric shards", run, n),
         (bare(material),),
-        why="What a large data set costs a sample. Beside decoding and warping: the walk through each JPEG for lost content, "
+        why="What a large data set costs a sample. Beside decoding and warping: "
         "SHA-256 of the sources and of the shards, the annotation's child process, vertices for the landmarks' read-back "
         "and depth, lossless compression, and waiting for the disk. docs/speed.md has the profile. The child's processor "
         "time, a tenth of a millisecond, is not in the row: it has not ended.",
-        goals=(Goal(BARE, 1 / 2.5, limit="the look for lost content, compression, checksums and NumPy's small calls"),),
+        goals=(Goal(BARE, 1 / 2.5, limit="compression, checksums and NumPy's small calls"),),
     )  # fmt: skip
 
 
