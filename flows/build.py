@@ -266,7 +266,12 @@ def _source_info(listing: PlannedSource, fingerprint: str) -> SourceInfo:
 
 
 def build_shard(job: Job, shard: int) -> ShardOutcome:
-    """Make one shard, unless its receipt is there. Called in any process; its bytes depend on the plan alone."""
+    """Make one shard and store it. Called in any process; its bytes depend on the plan alone."""
+    return filled_shard(job, shard)()
+
+
+def filled_shard(job: Job, shard: int) -> Callable[[], ShardOutcome]:
+    """Make one shard; what is returned stores it, in whatever thread, and tells its outcome."""
     cv2.setNumThreads(1)  # one worker is one core
     with threadpool_limits(1):  # and sums do not depend on how many threads share a product
         recipe, pictures = _prepared(job)
@@ -288,7 +293,8 @@ def build_shard(job: Job, shard: int) -> ShardOutcome:
                     writer.reject(slot, picture.source_id, bad)
                 else:
                     numbers.add(sample)
-        return ShardOutcome.of(writer.finish(numbers.result()))
+        statistics = numbers.result()
+    return lambda: ShardOutcome.of(writer.finish(statistics))
 
 
 def _prepared(job: Job) -> tuple[Recipe[Any, Any, Any], list[PlannedPicture]]:

@@ -32,6 +32,7 @@ _DECIDING = (
     "numba",
     "opencv-python-headless",
     "scipy",
+    "simplejpeg",
     "numcodecs",
 )  # versions that bytes depend on
 _ONE_AT_A_TIME = threading.Lock()

@@ -1,7 +1,7 @@
 """One shard of landmark fits: its faces read, each file held to the digest that it was planned with, fitted and stored."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -60,7 +60,12 @@ class PlannedFace:
 
 
 def fit_shard(job: FitJob, shard: int) -> ShardOutcome:
-    """Fit the faces of one shard. Called in any process; its bytes depend on the plan alone."""
+    """Fit the faces of one shard and store them. Called in any process; its bytes depend on the plan alone."""
+    return fitted_shard(job, shard)()
+
+
+def fitted_shard(job: FitJob, shard: int) -> Callable[[], ShardOutcome]:
+    """Fit the faces of one shard; what is returned stores them, in whatever thread, and tells the outcome."""
     cv2.setNumThreads(1)  # one worker is one core
     with threadpool_limits(1):  # and sums do not depend on how many threads share a product
         recipe, faces = _prepared(job.folder, job.model, job.plan.model_dump_json())
@@ -78,7 +83,8 @@ def fit_shard(job: FitJob, shard: int) -> ShardOutcome:
                 writer.reject(slot, planned.source_id, bad)
             else:
                 statistics.add(made)
-        return ShardOutcome.of(writer.finish(statistics.result()))
+        result = statistics.result()
+    return lambda: ShardOutcome.of(writer.finish(result))
 
 
 @lru_cache(maxsize=1)

@@ -31,7 +31,7 @@ from flows.errors import ShardsDamaged, TooManyBad
 from flows.face_fits import FitRecipe
 from flows.fit_folder import SOURCES_FOLDER, PublishedFits, annotate_shard, finish_folder
 from flows.fit_pictures import contact_sheet_of_fits
-from flows.fit_shards import FitJob, PlannedFace, fit_shard, table_bytes
+from flows.fit_shards import FitJob, PlannedFace, fitted_shard, table_bytes
 from flows.local import make_shards, workers_of
 from flows.progress import ProgressMaker, silent_for
 from flows.recipe import drawn_sample
@@ -93,7 +93,7 @@ def fit_here(
         ) as build:
             make_shards(
                 build,
-                fit_shard,
+                fitted_shard,
                 workers=workers,
                 max_bad=max_bad,
                 fail_on_first=fail_on_first,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from flows.build import Build, Published, ShardOutcome, build_shard, opened_build, planned_list, publish_build
+from flows.build import Build, Published, ShardOutcome, filled_shard, opened_build, planned_list, publish_build
 from flows.config import BuildConfig
 from flows.errors import ShardsDamaged
 from flows.local import make_shards
@@ -90,7 +90,7 @@ def rebuild_here(
         with opened_rebuild(dataset, source=source, model=model, files=files) as rebuild:
             tell(rebuild)
             make_shards(
-                rebuild.build, build_shard, workers=workers, max_bad=max_bad, fail_on_first=False, progress=progress
+                rebuild.build, filled_shard, workers=workers, max_bad=max_bad, fail_on_first=False, progress=progress
             )
             return publish_build(rebuild.build), rebuild.changed
 

@@ -5,19 +5,23 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from flows.build import Build, Published, ShardOutcome, build_shard, check_bad, opened_build, publish_build
+from flows.build import Build, Published, ShardOutcome, check_bad, filled_shard, opened_build, publish_build
 from flows.config import BuildConfig
 from flows.errors import ShardsDamaged, WorkerDied
 from flows.progress import ProgressMaker, silent_for
 from flows.recipe import RECIPES
 from geometry.models import BUILT_IN
 from storage.processes import end_with_parent, usable_cores
+
+_WORKERS_PER_SPARE = 8
+"""One process more for each so many, beside the first one more: storing takes a tenth of a shard's time."""
 
 T = TypeVar("T")
 
@@ -45,13 +49,13 @@ def build_here(
 
     def start_ahead(n_pictures: int) -> None:
         if scheduler is None and (workers or usable_cores()) > 1 and n_pictures > config.shard_size:
-            start_forkserver(build_shard, model)
+            start_forkserver(filled_shard, model)
 
     def attempt() -> Published:
         with opened_build(config, source=source, model=model, out=out, files=files, on_listed=start_ahead) as build:
             make_shards(
                 build,
-                build_shard,
+                filled_shard,
                 workers=workers,
                 max_bad=max_bad,
                 fail_on_first=fail_on_first,
@@ -68,7 +72,7 @@ def build_here(
 
 def make_shards(
     build: Build,
-    make_shard: Callable[..., ShardOutcome],
+    fill: Callable[..., Callable[[], ShardOutcome]],
     *,
     workers: int,
     max_bad: float,
@@ -76,7 +80,7 @@ def make_shards(
     progress: ProgressMaker,
     scheduler: str | None = None,
 ) -> list[ShardOutcome]:
-    """Make every missing shard with ``make_shard(job, shard)``; the outcomes of all. Raises as :func:`build_here`."""
+    """Make every missing shard by ``fill(job, shard)()``; the outcomes of all. Raises as :func:`build_here`."""
     outcomes = dict(build.finished)
     n_slots = build.job.plan.n_slots
 
@@ -88,7 +92,11 @@ def make_shards(
         with progress(n_slots) as report:
             report(sum(len(build.job.plan.slots(shard)) for shard in outcomes))
             calls = [(build.job, shard) for shard in build.missing_shards]
-            for outcome in workers_of(scheduler)(make_shard, calls, workers):
+            if scheduler is None:
+                made = storing_behind(fill, calls, workers)
+            else:
+                made = workers_of(scheduler)(_stored, [(fill, *call) for call in calls], workers)
+            for outcome in made:
                 outcomes[outcome.shard] = outcome
                 report(len(build.job.plan.slots(outcome.shard)))
                 check()
@@ -111,9 +119,68 @@ def in_workers(work: Callable[..., T], calls: Sequence[tuple], workers: int) -> 
         yield from (work(*call) for call in calls)
         return
     start_forkserver(work)
+    yield from _in_processes(work, calls, workers, end_with_parent)
+
+
+def storing_behind(fill: Callable[..., Callable[[], T]], calls: Sequence[tuple], workers: int) -> Iterator[T]:
+    """``fill(*call)()`` of every call, as they come; `workers` of them (0: one for each core) are filled at a time.
+
+    What `fill` gives waits for the disk or for the network most of the time, and others are filled meanwhile: by this
+    process, which leaves it to a thread, or by a process more than there are `workers`.
+    """
+    workers = workers or usable_cores()
+    if workers == 1 or len(calls) <= 1:
+        yield from _one_behind(fill, calls)
+        return
+    start_forkserver(fill)
+    turns = multiprocessing.get_context("forkserver").Semaphore(workers)
+    n_processes = workers + 1 + workers // _WORKERS_PER_SPARE
+    yield from _in_processes(_in_turn, [(fill, *call) for call in calls], n_processes, _take_turns, turns)
+
+
+def _stored(fill: Callable[..., Callable[[], T]], *call: Any) -> T:
+    return fill(*call)()
+
+
+def _one_behind(fill: Callable[..., Callable[[], T]], calls: Sequence[tuple]) -> Iterator[T]:
+    storing: Future[T] | None = None
+    with ThreadPoolExecutor(1) as pool:
+        for call in calls:
+            store = fill(*call)
+            if storing is not None:
+                yield storing.result()
+            storing = pool.submit(store)
+        if storing is not None:
+            yield storing.result()
+
+
+_turns: AbstractContextManager[object]
+"""In a worker: what so many hold as may fill at a time."""
+
+
+def _take_turns(turns: AbstractContextManager[object]) -> None:
+    global _turns
+    end_with_parent()
+    _turns = turns
+
+
+def _in_turn(fill: Callable[..., Callable[[], T]], *call: Any) -> T:
+    with _turns:
+        store = fill(*call)
+    return store()
+
+
+def _in_processes(
+    work: Callable[..., T],
+    calls: Sequence[tuple],
+    n_processes: int,
+    begin: Callable[..., None],
+    *beginning: object,
+) -> Iterator[T]:
+    """``work(*call)`` of every call, as they come, in processes that each ``begin(*beginning)``."""
     # Not fork: the builders' lock and BLAS threads would come along.
     context = multiprocessing.get_context("forkserver")
-    pool = ProcessPoolExecutor(min(workers, len(calls)), mp_context=context, initializer=end_with_parent)
+    pool = ProcessPoolExecutor(min(n_processes, len(calls)), context, begin, beginning)
     try:
         futures = [pool.submit(work, *call) for call in calls]
         for future in as_completed(futures):

@@ -15,7 +15,7 @@ from flows.config import FitsConfig, PosmapConfig
 from flows.errors import SourceChanged, TooManyBad
 from flows.face_fits import landmarks_of_68
 from flows.fit_folder import PublishedFits, annotate_shard, finish_folder
-from flows.fit_shards import fit_shard
+from flows.fit_shards import fit_shard, fitted_shard
 from flows.local import build_here
 from geometry import load_model
 from geometry.fit_result import FitConfig
@@ -207,7 +207,7 @@ def test_a_build_that_stopped_goes_on_with_the_shards_that_are_missing(fitted, p
     with fits.opened_fits(SMALL, source=photographs, model="built-in", out=tmp_path) as opened:
         fit_shard(opened.job, 1)
     made = []
-    monkeypatch.setattr(fits, "fit_shard", lambda job, shard: made.append(shard) or fit_shard(job, shard))
+    monkeypatch.setattr(fits, "fitted_shard", lambda job, shard: made.append(shard) or fitted_shard(job, shard))
     resumed = fits.fit_here(SMALL, source=photographs, out=tmp_path, workers=1)
     assert made == [0, 2]
     assert tree(resumed.path) == tree(fitted.path)

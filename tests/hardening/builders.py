@@ -10,7 +10,7 @@ import os
 import resource
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import flows.local
-from flows.build import Job, ShardOutcome, build_shard
+from flows.build import Job, ShardOutcome, filled_shard
 from flows.config import PosmapConfig
 from flows.local import build_here
 from flows.repair import repair_here
@@ -80,19 +80,26 @@ class FaultyShards:
     plan: FaultPlan
     room: Room
 
-    def __call__(self, job: Job, shard: int) -> ShardOutcome:
+    def __call__(self, job: Job, shard: int) -> Callable[[], ShardOutcome]:
         done = set(self.room.told("struck"))  # by a worker that is no more: a fault strikes once
         at = {
             phase: {fault: p for fault, p in faults.items() if fault not in done}
             for phase, faults in self.plan.at.items()
         }
-        with injected(FaultPlan(at, self.plan.seed + shard), self.room):
-            return build_shard(job, shard)
+        faults = FaultPlan(at, self.plan.seed + shard)
+        with injected(faults, self.room):
+            store = filled_shard(job, shard)
+
+        def stored() -> ShardOutcome:
+            with injected(faults, self.room):
+                return store()
+
+        return stored
 
 
 def build_with_faulty_workers(room: Room, plan: FaultPlan, *, scheduler: str | None = None) -> None:
     """In a child: build with two workers, which have the faults."""
-    flows.local.build_shard = FaultyShards(plan, room)  # type: ignore[assignment]
+    flows.local.filled_shard = FaultyShards(plan, room)  # type: ignore[assignment]
     build(room, workers=2, scheduler=scheduler)
 
 

@@ -128,7 +128,6 @@ def kill(room: Room) -> None:
 
 def terminate(room: Room) -> None:
     """``kill``, as a service manager ends a process."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(30)
 
@@ -185,8 +184,7 @@ def _jumping(step_s: float) -> None:
 
 
 def disk_full(room: Room) -> None:
-    """No file may grow beyond 16 bytes: writes end in the middle, with the system's error."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    """No file may grow beyond 16 bytes: writes end in the middle, with the system's error (Python ignores SIGXFSZ)."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, resource.RLIM_INFINITY))
 
 
