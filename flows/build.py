@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import cv2
 import numpy as np
@@ -42,6 +42,7 @@ from storage.manifest import (
     read_manifest,
     table_digests,
 )
+from storage.processes import without_collection
 from storage.publish import (
     builders_lock,
     draft_manifest,
@@ -170,11 +171,13 @@ def planned_build(
             f"the output folder {root} lies inside the source {source_folder}: what is built would be taken for pictures "
             "the next time; choose an --out outside of it"
         )
-    listing = maker.listed(source_folder)
+    with without_collection():
+        listing = maker.listed(source_folder)
     on_listed(len(listing.pictures))
     morphable, location = model_at_hand(model, root)
     listing.check_model(morphable)
-    listed = canonical_json([picture.listed() for picture in listing.pictures])
+    with without_collection():
+        listed = canonical_json([picture.listed() for picture in listing.pictures])
     given = {key: Path(path).absolute() for key, path in (files or {}).items()}
     recipe = maker.planned(config, morphable, listing.pictures, given)
     tables = recipe.tables()
@@ -297,7 +300,7 @@ def filled_shard(job: Job, shard: int) -> Callable[[], ShardOutcome]:
     return lambda: ShardOutcome.of(writer.finish(statistics))
 
 
-def _prepared(job: Job) -> tuple[Recipe[Any, Any, Any], list[PlannedPicture]]:
+def _prepared(job: Job) -> tuple[Recipe[Any, Any, Any], Sequence[PlannedPicture]]:
     """What every shard of a version shares, read back from where the plan put it. Raises DamagedObject."""
     return _prepared_once(job.folder, job.model, job.recipe, job.plan.model_dump_json())
 
@@ -305,11 +308,10 @@ def _prepared(job: Job) -> tuple[Recipe[Any, Any, Any], list[PlannedPicture]]:
 @lru_cache(maxsize=1)
 def _prepared_once(
     folder: Place, model: str, recipe: str, plan_json: str
-) -> tuple[Recipe[Any, Any, Any], list[PlannedPicture]]:
+) -> tuple[Recipe[Any, Any, Any], Sequence[PlannedPicture]]:
     """Once for each process, for the plan is the same in all of a version's jobs."""
     store, plan = store_at(folder), DatasetPlan.model_validate_json(plan_json)
-    _, rows = planned_list(store, plan, "pictures")
-    pictures = [PlannedPicture.of_listed(row) for row in rows]
+    pictures = _Pictures(stored_list(store, plan, "pictures")[len(_before_list(plan, "pictures")) : -1])
     maker = recipe_named(recipe)
     config = maker.config_type.model_validate(plan.config)
     return maker.prepared(config, load_model(model), pictures, partial(read_table, store)), pictures
@@ -388,26 +390,64 @@ def _publish_new(version: Store, job: Job) -> None:
     if not draft.n_samples:
         first = f". The first: {draft.rejected[0].source_id}: {draft.rejected[0].reason}" if draft.rejected else ""
         raise TooManyBad(f"none of the {job.plan.n_slots} samples can be used, so there is nothing to publish{first}")
-    listed = {PICTURES_KEY: planned_list(version, job.plan, "pictures")[0]}
+    listed = {PICTURES_KEY: stored_list(version, job.plan, "pictures")}
     publish(version, draft, written=listed, shown=lambda: drawn_objects(job, ShardedDataset(version, draft)))
 
 
-def planned_list(version: Store, plan: DatasetPlan, name: str) -> tuple[bytes, list[list[str]]]:
-    """The list that the plan wrote, as it is stored and as its rows, which are called `name` in it.
+def planned_list(version: Store, plan: DatasetPlan, name: str) -> list[list[str]]:
+    """The rows of the list that the plan wrote, which are called `name` in it. Raises as :func:`stored_list`."""
+    return _rows_of(stored_list(version, plan, name)[len(_before_list(plan, name)) : -1])
+
+
+def stored_list(version: Store, plan: DatasetPlan, name: str) -> bytes:
+    """The same as it is stored.
 
     Whoever works by the list reads it here: no receipt answers for it, and a changed letter would be another sample.
     Raises DamagedObject when it is not the plan's, and MissingObject.
     """
     data, before = version.get(PICTURES_KEY), _before_list(plan, name)
-    listed = data[len(before) : -1]
-    is_the_plans = hashlib.sha256(listed).hexdigest() == plan.sources[0].fingerprint
+    is_the_plans = hashlib.sha256(memoryview(data)[len(before) : -1]).hexdigest() == plan.sources[0].fingerprint
+    if not (is_the_plans and data.startswith(before) and data.endswith(b"}")):
+        raise _another_list()
+    return data
+
+
+def _rows_of(listed: bytes) -> list[list[str]]:
     try:
-        rows = json.loads(listed) if is_the_plans and data == before + listed + b"}" else None
+        with without_collection():
+            rows = json.loads(listed)
     except (ValueError, RecursionError):  # a plan from elsewhere may name the digest of anything
         rows = None
     if not isinstance(rows, list):
-        raise DamagedObject(PICTURES_KEY, "is not the list that the build was planned with")
-    return data, rows
+        raise _another_list()
+    return rows
+
+
+def _another_list() -> DamagedObject:
+    return DamagedObject(PICTURES_KEY, "is not the list that the build was planned with")
+
+
+class _Pictures(Sequence[PlannedPicture]):
+    """The pictures of a list, taken from it when they are asked for: a shard wants few, and publishing none."""
+
+    def __init__(self, listed: bytes) -> None:
+        self._listed = listed
+
+    @cached_property
+    def _rows(self) -> list[list[str]]:
+        return _rows_of(self._listed)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> PlannedPicture: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[PlannedPicture]: ...
+    def __getitem__(self, place: int | slice) -> PlannedPicture | list[PlannedPicture]:
+        if isinstance(place, slice):
+            return [PlannedPicture.of_listed(row) for row in self._rows[place]]
+        return PlannedPicture.of_listed(self._rows[place])
 
 
 def _before_list(plan: DatasetPlan, name: str) -> bytes:

@@ -91,7 +91,7 @@ def fitted_shard(job: FitJob, shard: int) -> Callable[[], ShardOutcome]:
 def _prepared(folder: Path, model: str, plan_json: str) -> tuple[FitRecipe, list[PlannedFace]]:
     """What every shard of a version shares, read back from where the plan put it, once for each process."""
     plan = DatasetPlan.model_validate_json(plan_json)
-    _, rows = planned_list(LocalStore(folder), plan, "faces")
+    rows = planned_list(LocalStore(folder), plan, "faces")
     recipe = FitRecipe.of(FitsConfig.model_validate(plan.config), load_model(model))
     return recipe, [PlannedFace(*values) for values in rows]  # type: ignore[arg-type]  # as astuple wrote them
 

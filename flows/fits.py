@@ -22,9 +22,9 @@ from flows.build import (
     Published,
     ShardOutcome,
     model_at_hand,
-    planned_list,
     publish_with,
     shown_objects,
+    stored_list,
 )
 from flows.config import FITS_RECIPE_VERSION, FitsConfig
 from flows.errors import ShardsDamaged, TooManyBad
@@ -251,7 +251,7 @@ def _publish_new(version: Store, job: Job) -> None:
     if not draft.n_samples:
         raise TooManyBad(f"none of the {job.plan.n_slots} faces can be used, so there is nothing to publish")
     dataset = ShardedDataset(version, draft)
-    listed = {PICTURES_KEY: planned_list(version, job.plan, "faces")[0]}
+    listed = {PICTURES_KEY: stored_list(version, job.plan, "faces")}
     publish(
         version,
         draft,

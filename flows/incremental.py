@@ -129,7 +129,7 @@ def _check_is_the_same_sample(old: Store, new: Store, plan: DatasetPlan) -> None
 
 
 def _names(version: Store, plan: DatasetPlan) -> list[str]:
-    return [row[0] for row in planned_list(version, plan, "pictures")[1]]
+    return [row[0] for row in planned_list(version, plan, "pictures")]
 
 
 def _same_shards(old: Store, new: Store, plan: DatasetPlan) -> dict[int, int]:
@@ -147,7 +147,7 @@ def _same_shards(old: Store, new: Store, plan: DatasetPlan) -> dict[int, int]:
 
 def _pictures_of_shards(version: Store, plan: DatasetPlan) -> list[tuple[tuple[str, ...], ...]]:
     """The rows of the plan's list (names and digests) behind each shard."""
-    rows = [tuple(row) for row in planned_list(version, plan, "pictures")[1]]
+    rows = [tuple(row) for row in planned_list(version, plan, "pictures")]
     copies = plan.n_slots // len(rows)
     slots = map(plan.slots, range(plan.n_shards))
     return [tuple(rows[each.start // copies : each.stop // copies]) for each in slots]

@@ -13,10 +13,8 @@ published sets were annotated that way. Tools that turn pictures by EXIF before 
 "upright"; the picture is then turned, and what is made of it stands upright too. A detector always sees it upright.
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +24,7 @@ from jaxtyping import UInt8
 
 from storage.annotations import SIDECAR_NAME
 from storage.bad_sample import BadSample, Rejected
+from storage.file_digests import file_digests
 from storage.folder_walk import (
     IMAGE_SUFFIXES,
     FoundFolder,
@@ -39,7 +38,6 @@ from storage.folder_walk import (
 from storage.images import MAX_IMAGE_FILE_BYTES, decode_image, decode_photograph
 from storage.landmark_files import LANDMARK_SUFFIXES, MAX_LANDMARK_FILE_BYTES
 from storage.landmark_tables import TableRow
-from storage.regular_files import read_regular_file
 
 Frame = Literal["stored", "upright"]
 Origin = Literal["pts", "json", "mat", "table", "detector"]
@@ -78,7 +76,7 @@ class PhotographFingerprint:
     """The sha256 of a photograph's files in hexadecimal; "" where there is no landmark file of its own."""
 
     image_sha256: str
-    landmarks_sha256: str
+    landmarks_sha256: str = ""
 
 
 def open_photographs(
@@ -113,29 +111,26 @@ def open_photographs(
     return PhotographSource(root, tuple(items), rejected)
 
 
-def fingerprint_photographs(source: PhotographSource, *, threads: int = 4) -> list[PhotographFingerprint | BadSample]:
+def fingerprint_photographs(source: PhotographSource) -> list[PhotographFingerprint | BadSample]:
     """The sha256 of every item's files, in order; a file that may not be read is a BadSample in its place."""
-
-    def fingerprint(item: Photograph) -> PhotographFingerprint | BadSample:
-        try:
-            return PhotographFingerprint(
-                _sha256(source.root / item.image, MAX_IMAGE_FILE_BYTES),
-                _sha256(source.root / item.landmarks, MAX_LANDMARK_FILE_BYTES) if item.landmarks else "",
-            )
-        except BadSample as bad:
-            return bad
-
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        return list(pool.map(fingerprint, source.items))
+    limits = (MAX_IMAGE_FILE_BYTES, MAX_LANDMARK_FILE_BYTES)
+    files = [
+        [
+            (os.path.join(source.root, name), limit)
+            for name, limit in zip((item.image, item.landmarks), limits, strict=True)
+            if name
+        ]
+        for item in source.items
+    ]
+    return [
+        one if isinstance(one, BadSample) else PhotographFingerprint(*(sha256 for sha256, _ in one))
+        for one in file_digests(files)
+    ]
 
 
 def decode_in_frame(data: bytes, frame: Frame) -> UInt8[np.ndarray, "h w 3"]:
     """The picture in the frame that its landmarks count pixels of. Raises BadSample."""
     return decode_photograph(data) if frame == "upright" else decode_image(data)
-
-
-def _sha256(path: Path, limit_bytes: int) -> str:
-    return hashlib.sha256(read_regular_file(path, limit_bytes=limit_bytes)).hexdigest()
 
 
 class _Listing:

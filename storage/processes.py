@@ -1,10 +1,13 @@
 """What every worker process needs, whoever starts it."""
 
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def end_with_parent() -> None:
@@ -27,3 +30,15 @@ def _exit_after(sentinel: int) -> None:
 def usable_cores() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """While a long list is made, whose objects all stay: the search for unused cycles would look at each again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

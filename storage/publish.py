@@ -362,8 +362,8 @@ def describe_object(store: Store, key: str, *, about_bytes: int | None = None) -
 
 def _hashed(reader: ObjectReader, key: str) -> ObjectInfo:
     digest = hashlib.sha256()
-    for start in range(0, reader.size, reader.piece_bytes):
-        digest.update(reader.read(start, min(start + reader.piece_bytes, reader.size)))
+    for piece in reader.pieces():
+        digest.update(piece)
     return ObjectInfo(key=key, bytes=reader.size, sha256=digest.hexdigest())
 
 

@@ -1,6 +1,6 @@
 """The index of a data set: one row a sample, of the small targets alone, to filter and sort by before reading the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from jaxtyping import Int
@@ -15,17 +15,20 @@ _SMALL = ("source_id", "copy_index", "mirrored", "seed", "pose", "landmarks_px",
           "n_faces", "side", "result", "landmark_origin")  # fmt: skip
 
 
-def sample_index(dataset: ShardedDataset, indices: Int[np.ndarray, " n"] | None = None) -> Index:
+def sample_index(
+    dataset: ShardedDataset, indices: Int[np.ndarray, " n"] | None = None, *, of: Collection[str] = _SMALL
+) -> Index:
     """Columns of equal length, a row for each of `indices` (by default all samples); what a data set lacks is left out.
 
     `index` i64; `source_id` and `photograph` (texts); `pitch_deg`, `yaw_deg`, `roll_deg` f32 (of several faces the
     first); `residual_px` f32, the mean distance of the source's landmarks from the label's, NaN where there is none;
     `landmarks_px` f32 (n p d); `box_px` f32 (n 4), left, top, right, bottom of the landmarks; and `copy_index`,
     `mirrored`, `seed`, `n_faces`, `side`, `result`, `landmark_origin` as they are stored.
-    Pictures and maps are not read. Memory: about 1 kB a row, most of it the landmarks.
+    Pictures and maps are not read, only the targets that columns are made `of`. Memory: about 1 kB a row, most of it the
+    landmarks.
     """
     rows = np.arange(len(dataset)) if indices is None else np.asarray(indices, dtype=np.int64)
-    names = [target.name for target in dataset.schema.targets if target.name in _SMALL]
+    names = [target.name for target in dataset.schema.targets if target.name in of]
     parts = [_part(dataset.read(rows[piece.start : piece.stop], names)) for piece in in_pieces(len(rows), _AT_ONCE)]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
     return {"index": rows.astype(np.int64), **columns}

@@ -28,6 +28,8 @@ LABEL_BYTES = 32
 READ_TOGETHER = 8
 """So many samples of a shard are worth reading together, where they are small."""
 _SMALL_BYTES = 4096
+_GAPS_BYTES = 1 << 20
+"""So much is read at once although others' samples lie between."""
 _THREADS = 4
 
 
@@ -191,7 +193,7 @@ class ShardReader:
         if (lengths != length).any() or int(offsets.max()) + length > self._end:
             return None
         start, stop = int(offsets.min()), int(offsets.max()) + length
-        if stop - start > 2 * length * len(places):
+        if stop - start > max(2 * length * len(places), _GAPS_BYTES):
             return None
         data = np.frombuffer(self._source.read(start, stop), np.uint8)
         rows = np.stack([data[at : at + length] for at in (offsets - np.uint64(start)).tolist()])

@@ -15,11 +15,9 @@ file on other systems: the first in code-point order is taken, the others are li
 releases are passed over.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from geometry.morphable_model import MorphableModel
 from storage.annotations import SIDECAR_NAME, Kind, check_sidecar
 from storage.bad_sample import BadSample, Rejected
 from storage.drawn_folder import unfinished_marker
+from storage.file_digests import Digest, LimitedFile, file_digests
 from storage.file_names import view_of
 from storage.folder_walk import (
     IMAGE_SUFFIXES,
@@ -98,9 +97,11 @@ class SourceItem:
         """The annotation's bytes, likewise."""
         return self._read(self.annotation_name, MAX_FILE_BYTES)
 
-    def read_others(self) -> list[bytes]:
-        """The other files' bytes, likewise."""
-        return [self._read(name, MAX_FILE_BYTES) for name in self.other_names]
+    @property
+    def limited_files(self) -> list[LimitedFile]:
+        """:attr:`paths` with the most bytes that each may have."""
+        limits = (MAX_IMAGE_FILE_BYTES, *[MAX_FILE_BYTES] * (1 + len(self.other_names)))
+        return [(os.path.join(self.folder, name), limit) for name, limit in zip(self.names, limits, strict=True)]
 
     def _read(self, name: str, limit_bytes: int) -> bytes:
         return read_regular_file(os.path.join(self.folder, name), limit_bytes=limit_bytes)
@@ -136,6 +137,12 @@ class SourceFingerprint:
     other_sha256: tuple[str, ...] = ()
     n_bytes: tuple[int, ...] = field(default=(), compare=False)
     """The files' lengths."""
+
+    @classmethod
+    def of(cls, digests: Sequence[Digest]) -> "SourceFingerprint":
+        """That of the files with these digests."""
+        (image, annotation, *others), n_bytes = zip(*digests, strict=True)
+        return cls(image, annotation, tuple(others), n_bytes)
 
     @property
     def sha256(self) -> tuple[str, ...]:
@@ -176,27 +183,15 @@ def open_source(path: str | os.PathLike[str], *, several_faces: bool = False) ->
     return Source(root, _kind(root, items), tuple(items), rejected, tuple(listing.sidecar_folders))
 
 
-def fingerprint_sources(items: Sequence[SourceItem], *, threads: int = 2) -> list[SourceFingerprint | BadSample]:
+def fingerprint_sources(
+    items: Sequence[SourceItem], *, processes: int | None = None
+) -> list[SourceFingerprint | BadSample]:
     """The sha256 of every sample's files, in order; a file that may not be read is a BadSample in its place.
 
-    Files are small, and more threads than two wait for each other longer than for the disk, even a cold one.
+    `processes` and what is raised: as of :func:`storage.file_digests.file_digests`.
     """
-    chunks = [items[start : start + 256] for start in range(0, len(items), 256)]
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        return [fingerprint for chunk in pool.map(_fingerprint_chunk, chunks) for fingerprint in chunk]
-
-
-def _fingerprint_chunk(items: Sequence[SourceItem]) -> list[SourceFingerprint | BadSample]:
-    fingerprints: list[SourceFingerprint | BadSample] = []
-    for item in items:
-        try:
-            contents = (item.read_image(), item.read_annotation(), *item.read_others())
-            image, annotation, *others = (hashlib.sha256(content).hexdigest() for content in contents)
-            n_bytes = tuple(map(len, contents))
-            fingerprints.append(SourceFingerprint(image, annotation, tuple(others), n_bytes))
-        except BadSample as bad:
-            fingerprints.append(bad)
-    return fingerprints
+    found = file_digests([item.limited_files for item in items], processes=processes)
+    return [one if isinstance(one, BadSample) else SourceFingerprint.of(one) for one in found]
 
 
 class _Listing:

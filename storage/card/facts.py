@@ -196,7 +196,7 @@ def _precision(target: Target) -> str:
 
 
 def _histograms(dataset: ShardedDataset, rows: np.ndarray) -> Iterator[Histogram]:
-    index = sample_index(dataset, rows)
+    index = sample_index(dataset, rows, of=("pose", "landmark_residual_px", "residual_px"))
     edges = np.arange(-180, 180 + BIN_DEG, BIN_DEG)
     for name in ("yaw", "pitch", "roll"):
         if f"{name}_deg" in index:
@@ -241,7 +241,7 @@ def _spreads(dataset: ShardedDataset, rows: np.ndarray) -> Iterator[Spread]:
                 title=name,
                 stddevs=tuple(found.std(axis=0)[:MODES].tolist()),
                 n_modes=found.shape[1],
-                n_distinct=len(np.unique(found, axis=0)),
+                n_distinct=len({row.tobytes() for row in found + 0.0}),  # −0 is 0
                 farthest=float(np.abs(found).max()),
             )
 

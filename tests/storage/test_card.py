@@ -16,6 +16,7 @@ from storage.card.page import live_page, script_data
 from storage.card.shown_samples import SampleLayers, rows, spread_over
 from storage.drawn_folder import DRAWN_LICENCE
 from storage.manifest import SourceInfo
+from storage.sample_index import sample_index
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "a'\"><b>", "{{script}}",
@@ -149,6 +150,13 @@ def test_the_facts_are_those_of_the_stored_samples(faces):
     spread = next(one for one in facts.spreads if one.title == "identity")
     assert np.allclose(spread.stddevs, identity.std(axis=0)[:20])
     assert spread.n_distinct == len(faces)
+
+
+def test_the_columns_of_some_targets_are_those_of_the_whole_index(faces):
+    whole, some = sample_index(faces), sample_index(faces, of=("pose", "source_id"))
+    assert set(some) == {"index", "pitch_deg", "yaw_deg", "roll_deg", "source_id", "photograph"}
+    for name, column in some.items():
+        np.testing.assert_array_equal(column, whole[name])
 
 
 def test_lossy_pictures_are_not_called_lossless(faces):

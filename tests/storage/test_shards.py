@@ -162,6 +162,21 @@ def test_no_flipped_bit_goes_unnoticed_where_samples_are_read_together(version, 
             open_shard(version, plan(), name, 0)[1].read_many(places)
 
 
+def test_small_samples_come_by_one_read_however_far_apart(tmp_path, plan, write_shard, monkeypatch):
+    """A data card that asks for every fourth sample of a large data set would wait for 150,000 reads."""
+    large, store, places = plan(shard_size=40, n_slots=40), LocalStore(tmp_path), np.array([0, 13, 39])
+    write_shard(store, large, 0)
+    _, reader = open_shard(store, large, "seed", 0)
+    with monkeypatch.context() as patched:
+        patched.setattr("storage.shards._GAPS_BYTES", 0)
+        alone = reader.read_many(places)
+    reads = []
+    read = reader._source.read
+    monkeypatch.setattr(reader._source, "read", lambda *span: reads.append(span) or read(*span))
+    np.testing.assert_array_equal(reader.read_many(places), alone)
+    assert len(reads) == 1
+
+
 def test_a_hole_is_an_error_among_samples_that_are_read_together(version, plan):
     hole = next(iter(HOLES))
     shard, place = divmod(hole, plan().shard_size)

@@ -273,8 +273,8 @@ def test_sidecars_are_found_and_asked(tmp_path):
 
 def test_fingerprints_are_the_sha256_of_both_files_in_order(release):
     items = open_source(release).items
-    found = fingerprint_sources(items, threads=3)
-    assert found == fingerprint_sources(items, threads=1)
+    found = fingerprint_sources(items, processes=3)
+    assert found == fingerprint_sources(items, processes=1)
     for item, fingerprint in zip(items, found, strict=True):
         assert fingerprint == SourceFingerprint(
             hashlib.sha256(item.image_path.read_bytes()).hexdigest(),

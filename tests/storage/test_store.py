@@ -1,6 +1,7 @@
 """The store is a dictionary of bytes that is on disk, whole or not at all."""
 
 import errno
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from storage.store import DamagedObject, LocalStore, MissingObject, check_key
+from storage.store import DamagedObject, ExchangedObject, LocalStore, MissingObject, check_key
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = ["a", "b.json", "image/c.0.0", "image/c.1.0", "image2/c.0.0", "image/deep/zarr.json"]
@@ -141,3 +142,48 @@ def test_a_folder_in_the_place_of_an_object_is_no_object(tmp_path):
     LocalStore(tmp_path).put("x", b"")
     with pytest.raises(MissingObject):
         LocalStore(tmp_path).get("x/y")
+
+
+@pytest.fixture(params=["past the cache", "a file system that cannot", "a system that cannot"])
+def way_of_reading(request, monkeypatch):
+    """The ways in which pieces may come; what comes is the same."""
+    if request.param == "a system that cannot":
+        monkeypatch.delattr(os, "O_DIRECT")
+    elif request.param == "a file system that cannot":
+        opened = os.open
+
+        def refuse(path, flags, *args, **kwargs):
+            if flags & os.O_DIRECT:
+                raise OSError(errno.EINVAL, "Invalid argument", path)
+            return opened(path, flags, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", refuse)
+
+
+@pytest.mark.usefixtures("way_of_reading")
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, (1 << 20) - 1, 1 << 20, (2 << 20) + 4097])
+def test_the_pieces_of_an_object_are_the_object(tmp_path, size):
+    data = os.urandom(size)
+    store = LocalStore(tmp_path)
+    store.put("a", data)
+    assert b"".join(bytes(piece) for piece in store.open("a").pieces()) == data
+
+
+@pytest.mark.usefixtures("way_of_reading")
+def test_an_object_cut_short_between_two_pieces_is_damaged(tmp_path):
+    store = LocalStore(tmp_path)
+    store.put("a", bytes((3 << 20) + 5))
+    pieces = store.open("a").pieces()
+    next(pieces)
+    os.truncate(tmp_path / "a", (1 << 20) + 7)
+    with pytest.raises(DamagedObject, match="has 1048583 bytes"):
+        list(pieces)
+
+
+def test_pieces_are_never_those_of_an_object_that_took_its_place(tmp_path):
+    store = LocalStore(tmp_path)
+    store.put("a", bytes(5))
+    reader = store.open("a")
+    store.put("a", b"other")
+    with pytest.raises(ExchangedObject):
+        list(reader.pieces())
