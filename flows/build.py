@@ -35,6 +35,7 @@ from storage.dataset import ShardedDataset, open_dataset
 from storage.drawn_folder import DRAWN_LICENCE, drawn_record
 from storage.fit_files import folder_record
 from storage.manifest import (
+    DatasetManifest,
     DatasetPlan,
     Receipt,
     SourceInfo,
@@ -382,14 +383,20 @@ def publish_with(build: Build, publish_new: Callable[[Store, Job], None]) -> Pub
     return describe_published(open_dataset(build.job.folder))
 
 
-def _publish_new(version: Store, job: Job) -> None:
-    recipe, _ = _prepared(job)
-    receipts = finished_shards(version, job.plan)
-    statistics = recipe.merged([receipts[shard].statistics for shard in sorted(receipts)])
-    draft = draft_manifest(version, job.plan, statistics=statistics)
+def draft_of(version: Store, plan: DatasetPlan, merged: Callable[[Sequence[Mapping]], Mapping]) -> DatasetManifest:
+    """The manifest that is about to be published, with what `merged` makes of the shards' statistics. Raises TooManyBad."""
+    receipts = finished_shards(version, plan)
+    statistics = merged([receipts[shard].statistics for shard in sorted(receipts)])
+    draft = draft_manifest(version, plan, statistics=statistics)
     if not draft.n_samples:
         first = f". The first: {draft.rejected[0].source_id}: {draft.rejected[0].reason}" if draft.rejected else ""
-        raise TooManyBad(f"none of the {job.plan.n_slots} samples can be used, so there is nothing to publish{first}")
+        raise TooManyBad(f"none of the {plan.n_slots} samples can be used, so there is nothing to publish{first}")
+    return draft
+
+
+def _publish_new(version: Store, job: Job) -> None:
+    recipe, _ = _prepared(job)
+    draft = draft_of(version, job.plan, recipe.merged)
     listed = {PICTURES_KEY: stored_list(version, job.plan, "pictures")}
     publish(version, draft, written=listed, shown=lambda: drawn_objects(job, ShardedDataset(version, draft)))
 

@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 import select
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +13,16 @@ from typing import Annotated
 import typer
 
 from flows.commands import building, datasets, deploying, fitting, looking, models, sources, training
-from flows.commands.exit_codes import INTERRUPTED, NO_READER, WRONG_USE, complain, end_workers, exit_code_of
+from flows.commands.exit_codes import (
+    INTERRUPTED,
+    NO_READER,
+    STOPPED,
+    WRONG_USE,
+    complain,
+    end_workers,
+    ended_by_a_second_ctrl_c,
+    exit_code_of,
+)
 from flows.errors import what_is_wrong
 from flows.progress import alive, is_first_process
 
@@ -59,7 +69,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):  # a terminal may not know every sign, or a file's name be no text at all
             stream.reconfigure(errors="backslashreplace")
     try:
-        with _alive(sys.argv[1:]):
+        with _ended_by_ctrl_c(sys.argv[1:]), _alive(sys.argv[1:]):
             code = app(prog_name="facefoundry", standalone_mode=False)
         if code == INTERRUPTED:  # what newer typers make of Ctrl-C; older ones let KeyboardInterrupt through
             raise KeyboardInterrupt
@@ -76,14 +86,20 @@ def main() -> None:
         error.show()
         code = WRONG_USE
     except (KeyboardInterrupt, typer.Abort):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # for threads that are still at work, nobody has to wait
         end_workers()
-        code = complain("stopped; what is finished is kept, and the same command goes on", INTERRUPTED)
+        code = complain(STOPPED, INTERRUPTED)
     except BrokenPipeError as error:
         code = _code_of_broken_pipe(error)
     except Exception as error:
         code = exit_code_of(error)
         _drop_what_cannot_be_written()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _ended_by_ctrl_c(words: Sequence[str]) -> AbstractContextManager[None]:
+    """The first Ctrl-C is heard as everywhere, and a second one at once; browse's server hears both, and repeats them."""
+    return nullcontext() if words[:1] == ["browse"] else ended_by_a_second_ctrl_c()
 
 
 def _alive(words: Sequence[str]) -> AbstractContextManager[None]:

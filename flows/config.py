@@ -4,6 +4,7 @@ Where it is written, by how many workers and how patient the build is with bad s
 config: they change no byte. Each part is declared beside its owner; here they are put together.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 IMAGES = r"^(lossless|uncompressed|source|jpeg:([1-9][0-9]?|100))$"
 
 
-class BuildConfig(BaseModel, frozen=True, extra="forbid"):
+class BuildConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What the configs of all builds have; :mod:`flows.recipe` has a recipe for each of them."""
 
     name: str = Field(pattern=DATASET_NAME, description="Name of the data set.")
@@ -48,7 +49,6 @@ class PosmapConfig(BuildConfig):
     )
     images: str = Field(
         "lossless",
-        pattern=IMAGES,
         description="Store the crop's pixels, compressed or not, or a JPEG of a quality ('jpeg:95'), or the source's own "
         "file, which is cut on reading.",
     )
@@ -80,6 +80,13 @@ class PosmapConfig(BuildConfig):
         description="What copies 1, 2, … go through in place of the crop's jitter: a preset or a mixture by name "
         "('prnet', 'prnet:2+dan'), or all of its numbers.",
     )
+
+    @field_validator("images")
+    @classmethod
+    def _stored_somehow(cls, images: str) -> str:
+        if not re.fullmatch(IMAGES, images):
+            raise ValueError("give 'lossless', 'uncompressed', 'source', or a quality from 'jpeg:1' to 'jpeg:100'")
+        return images
 
     @field_validator("augment", mode="before")
     @classmethod

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from flows.errors import OtherVersions, WorkerDied
+from geometry.extras import how_to_get
 from storage.processes import usable_cores
 from storage.store import MissingObject
 
@@ -133,5 +134,5 @@ def _distributed() -> ModuleType:
     try:
         import distributed
     except ImportError as error:
-        raise ValueError(f"--scheduler needs Dask ({error}): pip install 'facefoundry[cluster]'") from None
+        raise ValueError(f"--scheduler needs Dask ({error}): {how_to_get('cluster')}") from None
     return distributed

@@ -7,6 +7,7 @@ it is named here, schedules made by hand stay too, and nothing is deleted.
 
 import copy
 import importlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -97,7 +98,10 @@ def settled(
 
 
 def parametrized(document: Mapping[str, Any], config: Path) -> dict[str, Any]:
-    """The file with the parameters of a config file's tables. Raises WrongConfig."""
+    """The file with the parameters of a config file's tables. Raises WrongConfig.
+
+    Prefect would fill in what stands in ``{{ … }}``, or leave it out, where the command line takes it as it is: refused.
+    """
     done = copy.deepcopy(dict(document))
     flows = _by_flow(done)
     for name, table in read_tables(config).items():
@@ -107,6 +111,12 @@ def parametrized(document: Mapping[str, Any], config: Path) -> dict[str, Any]:
         types = get_type_hints(getattr(importlib.import_module(module), function).fn, include_extras=True)
         del types["return"]
         check_table(config, name, table, types)
+        for key, value in table.items():
+            if "{{" in json.dumps(value):
+                raise WrongConfig(
+                    f"{config}: [{name}] {key} = {value!r}: Prefect would put something else in the place of {{{{ … }}}}; "
+                    f"write out what is meant, or put it under `parameters:` in {PREFECT_FILE}, where it is filled in"
+                )
         flows[name]["parameters"] = {**flows[name].get("parameters", {}), **table}
     return done
 

@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from geometry.extras import install_line
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
@@ -22,7 +24,6 @@ State = Literal["ok", "absent", "broken"]
 """`absent`: something optional is not there. `broken`: something needed is not there, or something there does not work."""
 
 _PACKAGE = "facefoundry"
-_CONSTRAINTS = Path(__file__).parents[1] / "infra" / "constraints.txt"
 _LEAST_PYTHON = (3, 11)
 _GIB = 1 << 30
 _MEMORY_PER_WORKER = _GIB
@@ -116,13 +117,6 @@ def package_checks(requirements: Sequence[str]) -> Iterator[Check]:
             )
             more = "" if extra else f"{len(versions)} as wanted, "
             yield Check(name, "ok", more + ", ".join(f"{name} {version}" for name, version in shown))
-
-
-def install_line(extra: str = "") -> str:
-    """How the package comes with an extra: pinned in a checkout, by its name where a wheel was installed."""
-    if not _CONSTRAINTS.is_file():
-        return f"pip install '{_PACKAGE}[{extra}]'" if extra else f"pip install {_PACKAGE}"
-    return "pip install -c infra/constraints.txt -e " + (f"'.[{extra}]'" if extra else ".")
 
 
 def _installed(name: str) -> str | None:

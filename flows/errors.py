@@ -42,8 +42,9 @@ def what_is_wrong(errors: Sequence[Mapping[str, Any]], *, name: str | None = Non
     called = ".".join(map(str, first["loc"])) if name is None else name
     if not called and not remedy:
         return sentence
-    value = first["input"] if as_typed else repr(first["input"])
-    return f"{called} {value}: {sentence}".strip()
+    given = first["input"]
+    typed = ",".join(map(str, given)) if isinstance(given, list) else given
+    return f"{called} {typed if as_typed else repr(given)}: {sentence}".strip()
 
 
 class _Known(dict[str, Any]):

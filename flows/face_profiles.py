@@ -45,7 +45,7 @@ MAX_VIEWS = 99  # two digits in the names
 class ProfilesConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Which views are made of each photograph."""
 
-    yaw_step_deg: float = Field(5.0, gt=0, le=90, description="From one view to the next, as in 300W-LP.")
+    yaw_step_deg: float = Field(5.0, ge=0.1, le=90, description="From one view to the next, as in 300W-LP.")
     max_yaw_deg: float = Field(90.0, ge=0, le=90, description="No view is turned farther to the side.")
     pitch_deg: tuple[Annotated[float, Field(ge=-90, le=90)], ...] = Field(
         (), description="Each adds a row of views, with so much added to the photograph's pitch."

@@ -21,13 +21,14 @@ from flows.build import (
     Job,
     Published,
     ShardOutcome,
+    draft_of,
     model_at_hand,
     publish_with,
     shown_objects,
     stored_list,
 )
 from flows.config import FITS_RECIPE_VERSION, FitsConfig
-from flows.errors import ShardsDamaged, TooManyBad
+from flows.errors import ShardsDamaged
 from flows.face_fits import FitRecipe
 from flows.fit_folder import SOURCES_FOLDER, PublishedFits, annotate_shard, finish_folder
 from flows.fit_pictures import contact_sheet_of_fits
@@ -49,7 +50,6 @@ from storage.manifest import DatasetPlan, ModelInfo, SourceInfo, canonical_json,
 from storage.photographs import PhotographSource, fingerprint_photographs, open_photographs
 from storage.publish import (
     builders_lock,
-    draft_manifest,
     finished_shards,
     is_published,
     publish,
@@ -245,11 +245,7 @@ def publish_fits(build: Build) -> Published:
 
 
 def _publish_new(version: Store, job: Job) -> None:
-    receipts = finished_shards(version, job.plan)
-    statistics = fit_statistics.merged([receipts[shard].statistics for shard in sorted(receipts)])
-    draft = draft_manifest(version, job.plan, statistics=statistics)
-    if not draft.n_samples:
-        raise TooManyBad(f"none of the {job.plan.n_slots} faces can be used, so there is nothing to publish")
+    draft = draft_of(version, job.plan, fit_statistics.merged)
     dataset = ShardedDataset(version, draft)
     listed = {PICTURES_KEY: stored_list(version, job.plan, "faces")}
     publish(

@@ -38,7 +38,7 @@ def profile_faces(
     ] = None,
     out: Annotated[str, Field(description="The folder to write.")] = "datasets/sources/profiles",
     model: Model = "built-in",
-    yaw_step_deg: Annotated[float, Field(gt=0, le=90, description="From one view to the next.")] = 5.0,
+    yaw_step_deg: Annotated[float, Field(ge=0.1, le=90, description="From one view to the next.")] = 5.0,
     max_yaw_deg: Annotated[float, Field(ge=0, le=90, description="No view is turned farther to the side.")] = 90.0,
     pitch_deg: Annotated[list[float] | None, Field(description="Each adds a row of views.")] = None,
     sides: Annotated[Literal["outward", "both"], Field(description="'both': to the other side too.")] = "outward",

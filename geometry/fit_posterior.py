@@ -60,11 +60,6 @@ class Posterior:
         return float(np.sqrt(self.pose_covariance[3, 3]))
 
     @property
-    def translation_stddev_px(self) -> Float[np.ndarray, "2"]:
-        """Of the place where the landmarks' centroid is seen."""
-        return np.sqrt(np.diag(self.pose_covariance)[4:6])
-
-    @property
     def focal_stddev(self) -> float | None:
         """Of the focal length, relative to it; None where it was known."""
         return float(np.sqrt(self.pose_covariance[6, 6])) if len(self.pose_covariance) > 6 else None

@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from geometry.extras import how_to_get
 from geometry.mesh import vertex_normals
 from geometry.rotation import rotation_from_euler
 
@@ -66,8 +67,8 @@ def shaded_view(
 
 
 _ADVICE = (
-    "Shaded views need the render extra (in the checkout: `make setup`, elsewhere pip install 'facefoundry[render]') "
-    "and the system's EGL (Debian, Ubuntu: apt-get install libegl1 libgl1 libgl1-mesa-dri)"
+    f"Shaded views need pyrender ({how_to_get('render')}) and the system's EGL (Debian, Ubuntu: apt-get install libegl1 "
+    "libgl1 libgl1-mesa-dri)"
 )
 
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from geometry.extras import how_to_get
 from geometry.landmarks import N_LANDMARKS
 from storage.bad_sample import BadSample
 
@@ -123,6 +124,6 @@ def _dlib() -> ModuleType:
         import dlib
     except ImportError as error:
         raise NoDetector(
-            f"dlib is not there ({error}): pip install 'facefoundry[detect]', or give landmarks for every picture"
+            f"dlib is not there ({error}): {how_to_get('detect')}, or give landmarks for every picture"
         ) from None
     return dlib

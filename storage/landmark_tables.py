@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from geometry.extras import how_to_get
 from geometry.landmarks import N_LANDMARKS
 from storage.bad_sample import BadSample
 from storage.folder_walk import split_suffix
@@ -221,7 +222,7 @@ def _parquet(content: bytes, name: str) -> tuple[list[str], Iterator[Row]]:
         import pyarrow.parquet as pq
     except ImportError:
         raise MissingParquet(
-            f"{name} is Parquet, which needs pyarrow: pip install 'facefoundry[parquet]', or save the table as CSV"
+            f"{name} is Parquet, which needs pyarrow: {how_to_get('parquet')}, or save the table as CSV"
         ) from None
     try:
         file = pq.ParquetFile(pa.BufferReader(content))

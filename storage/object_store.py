@@ -299,12 +299,8 @@ class ObjectStore(Store):
             return self._opened
 
     def _connected(self) -> Any:
-        try:
-            from obstore.store import S3Store
-        except ImportError:
-            raise ImportError(
-                f"{self.url} needs obstore, which is not installed: pip install 'facefoundry[s3]'"
-            ) from None
+        from obstore.store import S3Store
+
         if not any(os.environ.get(name) for name in _CREDENTIALS):
             raise ObjectStoreFailed(
                 f"{self.url} needs credentials in the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a web "

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 
 from storage.manifest import DatasetPlan, ObjectInfo, Receipt, read_manifest, receipt_bytes, receipt_key
-from storage.publish import finished_shards
+from storage.publish import finished_shards, put_unpublished
 from storage.shards import LABEL_BYTES, label
 from storage.store import Bytes, DamagedObject, MissingObject, Store
 
@@ -23,7 +23,8 @@ def take_over(old: Store, new: Store, plan: DatasetPlan, same: Mapping[int, int]
     """Copy shards of the published version `old` into `new`, whose plan is `plan`; the new shards that were made.
 
     `same` gives, for a shard of the new plan, the shard of the old one that was made of the same pictures in the same
-    order. A damaged or missing shard is left out: it is to be built. Raises ValueError unless :func:`may_reuse`.
+    order. A damaged or missing shard is left out: it is to be built. Raises ValueError unless :func:`may_reuse`, and
+    PublishedMeanwhile on an object store where another builder was faster.
     """
     published = read_manifest(old).plan
     if not may_reuse(published, plan):
@@ -58,7 +59,7 @@ def _copy_shard(old: Store, receipt: Receipt, new: Store, plan: DatasetPlan, sha
             raise DamagedObject(info.key, "is not what the shard's receipt says")
         parts: list[Bytes] = [label(fingerprint, name, shard), memoryview(data)[LABEL_BYTES:]]
         objects.append(ObjectInfo.of(f"{name}/{format.key(shard)}", parts, first=slots.start, stop=slots.stop))
-        new.put(objects[-1].key, parts)
+        put_unpublished(new, plan, objects[-1], parts)
     moved = receipt.model_copy(
         update={
             "fingerprint": fingerprint,
@@ -69,4 +70,5 @@ def _copy_shard(old: Store, receipt: Receipt, new: Store, plan: DatasetPlan, sha
             "rejected": tuple(hole.model_copy(update={"index": hole.index + shift}) for hole in receipt.rejected),
         }
     )
-    new.put(receipt_key(shard), receipt_bytes(moved))
+    data = receipt_bytes(moved)
+    put_unpublished(new, plan, ObjectInfo.of(receipt_key(shard), [data]), data)

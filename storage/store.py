@@ -112,7 +112,7 @@ def place_of(text: str | os.PathLike[str]) -> Place:
     if isinstance(text, os.PathLike):
         return Path(text).absolute()
     scheme, mark, rest = text.partition("://")
-    if not mark:
+    if not mark and not text.startswith("s3:"):
         return Path(text).absolute()
     if scheme != "s3" or not rest.strip("/"):
         raise ValueError(f"{text!r} is neither a folder nor of the form s3://bucket/prefix")

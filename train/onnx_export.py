@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from geometry.extras import how_to_get
 from storage.jpeg import write_atomically
 from train.graph_layers import padded_rows
 from train.prediction import Predictor
@@ -231,4 +232,4 @@ def _require(*packages: str) -> None:
 
     lacking = [package for package in packages if find_spec(package) is None]
     if lacking:
-        raise MissingOnnx(f"{', '.join(lacking)} is not installed: pip install 'facefoundry[onnx]'")
+        raise MissingOnnx(f"{', '.join(lacking)} is not installed: {how_to_get('onnx')}")

@@ -144,7 +144,7 @@ def build(
     try:
         settings = chosen.config_of({name: value for name, value in options.items() if value is not None})
     except ValueError as error:
-        raise typer.BadParameter(wrong_setting(error)) from None
+        raise typer.BadParameter(wrong_setting(error, chosen.options)) from None
     if source is None and not as_json:
         source = _drawn_sample(settings, local_folder(place_of(out)))
     before = published_versions(store_at(out).folder(settings.name))

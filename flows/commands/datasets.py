@@ -21,6 +21,7 @@ from flows.commands.options import (
     OutUrl,
     Version,
     given_model,
+    local,
     print_json,
 )
 
@@ -241,7 +242,7 @@ def export(
         Literal["webdataset", "prnet", "huggingface", "parquet", "meshes"],
         typer.Option(help="Tars, PRNet's loose files, a folder for `datasets`, an index to filter by, or meshes."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write; it must be new or empty.")],
+    out: Annotated[Path, typer.Option(callback=local, help="Folder to write; it must be new or empty.")],
     version: Version = None,
     format: Annotated[Literal["obj", "ply", "glb"] | None, typer.Option(help="Of meshes. Default: ply.")] = None,
     as_json: Json = False,

@@ -1,10 +1,16 @@
 """How a command ends: exit codes, and what becomes of an error. The codes are promised in docs/command-line.md."""
 
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 DONE, FAILED, WRONG_USE, TOO_MANY_BAD, ALREADY_BUILDING = range(5)
 INTERRUPTED = 130
 """128 and the signal's number, as shells have it: SIGINT."""
+STOPPED = "stopped; what is finished is kept, and the same command goes on"
 NO_READER = 141
 """The same of SIGPIPE: whoever read standard output has left."""
 
@@ -18,6 +24,7 @@ def complain(sentence: str, code: int) -> int:
 def exit_code_of(error: Exception) -> int:
     """One line for what a user can mend; a traceback for what only we can."""
     from flows.errors import TooManyBad, WrongUse
+    from geometry.extras import how_to_get
     from storage.publish import AlreadyBuilding
     from storage.store import DamagedObject
 
@@ -32,8 +39,7 @@ def exit_code_of(error: Exception) -> int:
     if isinstance(error, ValueError | OSError | LookupError | RuntimeError | DamagedObject):
         return complain(str(error), FAILED)
     if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
-        needed = f"this needs {error.name}, which is not installed"
-        return complain(f"{needed}: in the checkout `make setup`, or pip install 'facefoundry[{extra}]'", FAILED)
+        return complain(f"this needs {error.name}, which is not installed: {how_to_get(extra)}", FAILED)
     raise error
 
 
@@ -63,17 +69,47 @@ def _sentence_of(error: OSError) -> str:
         errno.EDQUOT: "free some space and start the same command again; what is finished is kept",
         errno.EROFS: "choose an --out that can be written to",
         errno.EACCES: "choose a place that this user may use, or change its permissions",
-        errno.ENOENT: "it was moved or removed; put it back and start the same command again",
+        errno.ENOENT: "look at its name, or put it back where it was, and start the same command again",
     }.get(error.errno or 0)
     about = f"{error.filename}: " if error.filename else ""
     return f"{about}{error.strerror or error}" + (f"; {advice}" if advice else "")
 
 
-def end_workers() -> None:
-    """After a second Ctrl-C nothing may be waited for: workers still busy are ended."""
-    import multiprocessing
-    import signal
+@contextmanager
+def ended_by_a_second_ctrl_c() -> Iterator[None]:
+    """Within the block a second Ctrl-C waits for nothing, neither for threads at work nor for a server that is silent.
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Python hears signals in its main thread, and only between two steps of its own; this pipe is told at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    told, tells = os.pipe()
+    os.set_blocking(tells, False)
+    before = signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
+    threading.Thread(target=_end_at_the_second, args=(told,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(tells)
+
+
+def _end_at_the_second(told: int) -> None:
+    heard = 0
+    with os.fdopen(told, "rb", buffering=0) as signals:
+        while numbers := signals.read(64):
+            heard += numbers.count(signal.SIGINT)
+            if heard > 1:
+                end_workers()
+                shown = "\x1b[?25h\n" if os.isatty(2) else ""  # the cursor, which a progress bar hides
+                os.write(2, f"{shown}facefoundry: {STOPPED}\n".encode())
+                os._exit(INTERRUPTED)
+
+
+def end_workers() -> None:
+    """After Ctrl-C workers still busy are not waited for."""
+    import multiprocessing
+
     for worker in multiprocessing.active_children():
         worker.kill()

@@ -10,7 +10,7 @@ import typer
 from flows.commands import completion
 from flows.commands.configured import Config, with_config
 from flows.commands.exit_codes import FAILED
-from flows.commands.options import Json, Model, Out, Scheduler, Workers, given_model, print_json
+from flows.commands.options import Folder, Json, Model, Out, Scheduler, Workers, given_model, print_json
 
 app = typer.Typer()
 
@@ -56,7 +56,7 @@ def fit(
         ),
     ] = None,
     model: Model = None,
-    out: Annotated[Path, typer.Option(help="Folder to write; made when absent.")] = Path("fits"),
+    out: Folder = Path("fits"),
     scheme: Scheme = "ibug-68",
     landmarks_frame: LandmarksFrame = "stored",
     contour: Contour = None,

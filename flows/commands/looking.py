@@ -29,7 +29,8 @@ def show(
     version: Version = None,
     save: Annotated[Path | None, typer.Option(help="The PNG to write; default: <name>-<index>.png here.")] = None,
     turn: Annotated[
-        float | None, typer.Option(help="Add a shaded view of the mesh, turned by so many degrees.")
+        float | None,
+        typer.Option(min=-180, max=180, help="Add a shaded view of the mesh, turned by so many degrees."),
     ] = None,
     export: Annotated[
         Literal["obj", "ply", "glb"] | None,

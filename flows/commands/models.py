@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from flows.commands import completion
-from flows.commands.options import Json, Out, given_model, print_document, print_json
+from flows.commands.options import Json, Out, given_model, local, print_document, print_json
 
 app = typer.Typer()
 model_app = typer.Typer(help="Morphable models: convert them once, look into them.", no_args_is_help=True)
@@ -41,7 +41,9 @@ def unwrap(
         Literal["fill", "free"] | None, typer.Option(help="Eyes, mouth and other holes, of tutte. Default: fill.")
     ] = None,
     size: Annotated[int, typer.Option(min=2, max=4096, help="Texels along a side that the report counts with.")] = 256,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default: unwraps/<name>-<method>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=local, help="Folder to write; default: unwraps/<name>-<method>.")
+    ] = None,
     unit: Annotated[
         Literal["um", "mm", "cm", "m", "inch"] | None,
         typer.Option(help="What a mesh file's numbers count. Default: mm, in glTF m."),

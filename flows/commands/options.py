@@ -10,8 +10,17 @@ import typer
 
 from flows.commands import completion
 
+
+def local(path: Path | None) -> Path | None:
+    """For options that take a folder of this machine alone: of an address there would be made a folder called `s3:`."""
+    if path is not None and path.parts[:1] == ("s3:",):
+        raise typer.BadParameter("this is written to a folder of this machine, and to no object store")
+    return path
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line and nothing else.")]
-Out = Annotated[Path, typer.Option(help="Where data sets lie.")]
+Out = Annotated[Path, typer.Option(callback=local, help="Where data sets lie.")]
+Folder = Annotated[Path, typer.Option(callback=local, help="Folder to write; made when absent.")]
 OutUrl = Annotated[str, typer.Option(help="Where data sets lie: a folder, or s3://bucket/prefix.")]
 Mask = Annotated[
     Path | None, typer.Option(help="A square PNG painted over the fields' atlas, to be carried into every picture.")
@@ -49,17 +58,20 @@ def given_model(files: list[str] | None) -> str | list[str]:
     return files[0] if len(files) == 1 else files
 
 
-def wrong_setting(error: ValueError) -> str:
-    """What is wrong with a config, without pydantic's headings and addresses."""
+def wrong_setting(error: ValueError, fields: Mapping[str, str] | None = None) -> str:
+    """What is wrong with a config, without pydantic's headings and addresses; `fields` are what options set, by their names."""
     if not hasattr(error, "errors"):
         return str(error)
     from flows.errors import what_is_wrong
 
     first = error.errors()[0]
-    return what_is_wrong([first], name=option_of(str(first["loc"][-1])) if first["loc"] else None, as_typed=True)
+    names = [part for part in first["loc"] if isinstance(part, str)]
+    options = {field: option for option, field in (fields or {}).items()}
+    option = _option_of(options.get(names[-1], names[-1])) if names else None
+    return what_is_wrong([first], name=option, as_typed=True)
 
 
-def option_of(field: str) -> str:
+def _option_of(field: str) -> str:
     """The option that sets a config's field: its name without the unit."""
     stem = next((field.removesuffix(unit) for unit in ("_px", "_deg") if field.endswith(unit)), field)
     return f"--{stem.replace('_', '-')}"

@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 import typer
 
 from flows.commands.configured import Config, with_config
-from flows.commands.options import Json, Model, Scheduler, Workers, given_model, print_json, wrong_setting
+from flows.commands.options import (
+    Folder,
+    Json,
+    Model,
+    Scheduler,
+    Workers,
+    given_model,
+    local,
+    print_json,
+    wrong_setting,
+)
 
 app = typer.Typer()
 
@@ -51,7 +61,9 @@ def sample(
 
 @app.command()
 def people(
-    out: Annotated[Path, typer.Option(help="Folder to write; made when absent, gone on with when unfinished.")],
+    out: Annotated[
+        Path, typer.Option(callback=local, help="Folder to write; made when absent, gone on with when unfinished.")
+    ],
     preset: Annotated[
         Literal["people", "people-frontal", "people-large-pose", "people-perspective", "people-physical"],
         typer.Option(help="How they are drawn and photographed: docs/rendered-people.md."),
@@ -105,7 +117,7 @@ def profile(
         Path | None,
         typer.Argument(help="300W-LP, or what fit-landmarks or fit wrote. Default: a sample drawn here."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write; made when absent.")] = Path("profiles"),
+    out: Folder = Path("profiles"),
     yaw_step_deg: Annotated[float, typer.Option("--yaw-step", help="Degrees from one view to the next.")] = 5.0,
     max_yaw_deg: Annotated[
         float, typer.Option("--max-yaw", help="No view is turned farther to the side (degrees).")
@@ -184,7 +196,7 @@ def florence(
     meshes: Annotated[
         list[str], typer.Argument(metavar="MESH...", help="Mesh files (.obj .ply …), or 'built-in' for invented heads.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write; made when absent.")] = Path("florence"),
+    out: Folder = Path("florence"),
     size: Annotated[int, typer.Option(min=64, max=4096, help="Side of the pictures in pixels.")] = 450,
     yaw_step: Annotated[int, typer.Option(help="Degrees from one yaw to the next, from -80 to 80.")] = 20,
     people: Annotated[int, typer.Option(min=1, max=999, help="Of built-in: how many invented people.")] = 10,

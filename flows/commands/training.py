@@ -10,7 +10,7 @@ from flows.commands import completion
 from flows.commands.checkpoints import Checkpoint, OneCheckpoint, given_checkpoint
 from flows.commands.configured import Config, with_config
 from flows.commands.exit_codes import FAILED
-from flows.commands.options import Json, Model, Version, given_model, print_json
+from flows.commands.options import Folder, Json, Model, Version, given_model, local, print_json
 from flows.errors import WrongConfig
 from train.systems import SYSTEMS, UnknownSystem, system_names
 
@@ -58,7 +58,7 @@ def train(
     preset: Annotated[
         Literal["tiny", "paper"], typer.Option(help="tiny learns on a CPU in minutes; paper is the paper's.")
     ] = "tiny",
-    out: Annotated[Path, typer.Option(help="Runs lie in runs/<system>/ below it.")] = Path("datasets"),
+    out: Annotated[Path, typer.Option(callback=local, help="Runs lie in runs/<system>/ below it.")] = Path("datasets"),
     validation: Annotated[
         str | None,
         typer.Option(
@@ -190,7 +190,9 @@ def evaluate(
     passes: Annotated[
         int | None, typer.Option(min=1, max=5, help="Cut the crop again about what was found, so often.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write. Default: evaluations/<system>-<…>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=local, help="Folder to write. Default: evaluations/<system>-<…>.")
+    ] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -234,7 +236,7 @@ def predict(
     inputs: Annotated[
         list[Path] | None, typer.Argument(metavar="IMAGE|FOLDER|VIDEO...", help="Pictures, folders, videos.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write; made when absent.")] = Path("predictions"),
+    out: Folder = Path("predictions"),
     boxes: Annotated[
         str,
         typer.Option(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from geometry.extras import how_to_get
 from storage.dataset import ShardedDataset
 from storage.json_files import plain
 from storage.manifest import DatasetManifest
@@ -167,5 +168,5 @@ def arrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise MissingExtra("Parquet needs pyarrow: pip install 'facefoundry[parquet]'") from None
+        raise MissingExtra(f"Parquet needs pyarrow: {how_to_get('parquet')}") from None
     return pyarrow

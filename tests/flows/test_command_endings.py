@@ -6,9 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from geometry.extras import how_to_get
 from storage.publish import builders_lock
 from tests.command_runs import START, in_a_process, on_a_terminal, without_signs_of_life
 from tests.flows.test_command_help import COMMANDS
@@ -81,6 +83,47 @@ def test_ctrl_c_is_one_sentence_and_code_130(run, monkeypatch, tmp_path):
         signal.signal(signal.SIGINT, before)
     assert ended.code == 130
     assert "the same command goes on" in ended.complaint
+
+
+HELD_UP = """
+import hashlib, os, signal, threading, time
+from concurrent.futures import ThreadPoolExecutor
+import flows.local
+from flows.command_line import main
+
+def for_threads():
+    with ThreadPoolExecutor() as pool:
+        pool.submit(time.sleep, 60)
+
+def for_what_hears_no_signals():
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**30)
+
+def type_twice():
+    for _ in range(2):
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+def wait(*arguments, **options):
+    threading.Thread(target=type_twice, daemon=True).start()
+    {wait}()
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+flows.local.build_here = wait
+main()
+"""
+
+
+@pytest.mark.parametrize("wait", ["for_threads", "for_what_hears_no_signals"])
+def test_a_second_ctrl_c_waits_for_nothing(wait, tmp_path):
+    """Neither for threads at work nor for a library's call, as to an object store that has gone silent."""
+    began = time.monotonic()
+    ended = in_a_process("build", "ear-fields", "--source", ".", script=HELD_UP.format(wait=wait), cwd=tmp_path)
+    assert time.monotonic() - began < 30
+    assert ended.code in (130, -signal.SIGINT)  # a shell says 130 of both
+    assert (
+        without_signs_of_life(ended.err)
+        == "facefoundry: stopped; what is finished is kept, and the same command goes on\n"
+    )
 
 
 AT_THE_START = """
@@ -196,6 +239,5 @@ def test_what_an_extra_brings_is_named_with_it_where_it_is_missing(tmp_path):
     ended = in_a_process("train", "dan", "--data", "nowhere", script=script, cwd=tmp_path)
     assert ended.code == 1
     assert without_signs_of_life(ended.err).splitlines() == [
-        "facefoundry: this needs torch, which is not installed: in the checkout `make setup`, "
-        "or pip install 'facefoundry[train]'"
+        f"facefoundry: this needs torch, which is not installed: {how_to_get('train')}"
     ]

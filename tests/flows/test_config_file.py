@@ -251,6 +251,14 @@ def test_a_deployment_of_each_flow_takes_a_table(tmp_path):
         parametrized(document, written(tmp_path, "[verify]\nkeep = 0\n"))
 
 
+@pytest.mark.parametrize("value", ['"{{ $HOME }}/datasets"', '["posmap", "{{ prefect.variables.targets }}"]'])
+def test_what_prefect_would_fill_in_and_the_command_line_would_not_is_refused(value, tmp_path):
+    key = "targets" if value.startswith("[") else "out"
+    path = written(tmp_path, f"[build-300wlp-posmaps]\n{key} = {value}\n")
+    with pytest.raises(WrongConfig, match=rf"{key} = .*: Prefect would put something else in the place of {{{{ … }}}}"):
+        parametrized(one_deployment("build-300wlp-posmaps"), path)
+
+
 def test_the_nearest_name_is_offered_only_when_one_is_near():
     assert nearest("train_prnet", FLOW_NAMES) == " (did you mean 'train-prnet'?)"
     assert nearest("zzz", FLOW_NAMES) == ""

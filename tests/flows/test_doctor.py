@@ -15,6 +15,7 @@ import pytest
 
 from flows import doctor
 from flows.doctor import Check, machine_check, model_check, out_check, package_checks, python_check, server_check
+from geometry import extras
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,16 +29,18 @@ def test_an_old_python_is_broken_and_a_new_one_is_not():
 def test_a_needed_package_that_is_missing_is_broken_and_an_extras_is_only_absent():
     needs = ["numpy>=2", "no-such-package-here>=1", 'also-not-here>=1; extra == "detect"', 'pytest>=1; extra == "dev"']
     needed, extra = package_checks(needs)
-    assert needed == Check("packages", "broken", "no-such-package-here is missing", doctor.install_line())
+    assert needed == Check("packages", "broken", "no-such-package-here is missing", extras.install_line())
     assert (extra.state, extra.found) == ("absent", "without also-not-here")
-    assert extra.remedy == doctor.install_line("detect")
+    assert extra.remedy == extras.install_line("detect")
 
 
 def test_the_remedy_is_a_line_that_can_be_typed_in_a_checkout_and_beside_a_wheel(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "_CONSTRAINTS", tmp_path / "constraints.txt")
-    assert doctor.install_line("train") == "pip install 'facefoundry[train]'"
+    monkeypatch.setattr(extras, "_CONSTRAINTS", tmp_path / "constraints.txt")
+    line = "pip install 'facefoundry[train]'"
+    assert (extras.install_line("train"), extras.how_to_get("train")) == (line, line)
     (tmp_path / "constraints.txt").touch()
-    assert doctor.install_line("train") == "pip install -c infra/constraints.txt -e '.[train]'"
+    line = "pip install -c infra/constraints.txt -e '.[train]'"
+    assert (extras.install_line("train"), extras.how_to_get("train")) == (line, f"`make setup`, or {line}")
 
 
 def test_a_version_outside_its_bounds_is_broken_in_an_extra_too():
@@ -161,8 +164,8 @@ def test_a_machine_that_lacks_much_is_told_what_and_how_to_get_it(tmp_path):
     assert told["ok"] is False
     found = {check["name"]: check for check in told["checks"]}
     expected = {
-        "extra train (training)": ("absent", "torch", doctor.install_line("train")),
-        "GPU": ("absent", "torch is not installed", doctor.install_line("train")),
+        "extra train (training)": ("absent", "torch", extras.install_line("train")),
+        "GPU": ("absent", "torch is not installed", extras.install_line("train")),
         "EGL for pyrender": ("broken", "cannot draw", "apt-get install libegl1"),
         f"out ({out})": ("broken", "Permission denied", "--out that this user may write to"),
         "Prefect server": ("absent", "none is named", "docs/prefect.md"),

@@ -8,13 +8,13 @@ import pytest
 import zarr
 from pydantic import ValidationError
 
-from flows.build import build_shard, opened_build, publish_with
+from flows.build import build_shard, draft_of, opened_build, publish_with
 from flows.config import PosmapConfig
 from flows.posmap_statistics import merged
 from flows.presets import posmaps_300wlp
 from render.augmentation_presets import as_mixture
 from storage.dataset import open_dataset
-from storage.publish import draft_manifest, finished_shards, publish
+from storage.publish import publish
 from storage.stores import store_at
 from storage.verify import verify
 from train.loader import make_loader
@@ -29,9 +29,7 @@ def built(sample_folder, tmp_path_factory):
     made = {}
 
     def publish_new(version, job):
-        receipts = finished_shards(version, job.plan)
-        statistics = merged([receipts[shard].statistics for shard in sorted(receipts)])
-        publish(version, draft_manifest(version, job.plan, statistics=statistics))
+        publish(version, draft_of(version, job.plan, merged))
 
     def build(**changes):
         key = json.dumps(changes, sort_keys=True)

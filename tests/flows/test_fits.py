@@ -313,7 +313,9 @@ def test_a_fit_that_meets_its_points_by_what_is_no_face_is_refused(photographs, 
 def test_a_source_without_a_single_good_face_publishes_nothing(bad_source, tmp_path):
     for path in [*bad_source.glob("*/*"), bad_source / "broken.jpg"]:
         path.unlink()
-    with pytest.raises(TooManyBad, match="none of the .* faces can be used"):
+    with pytest.raises(
+        TooManyBad, match="none of the .* samples can be used, so there is nothing to publish. The first: "
+    ):
         fits.fit_here(SMALL, source=bad_source, out=tmp_path / "out", workers=1, max_bad=1.0)
     assert not (tmp_path / "out" / "fits" / "latest").exists()
 

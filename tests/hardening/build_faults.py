@@ -190,7 +190,10 @@ def holds(promised: str, seen: Seen) -> bool:
 
 
 def _faulty_build(fault: str, phase: str, room: Room, context: ForkServerContext) -> ForkServerProcess:
-    probability, (first, last) = {"shard": (0.05, (16, 28)), "receipt": (0.4, (1, 1))}.get(phase, (1.0, (0, 0)))
+    at = {"shard": (0.05, (16, 28)), "receipt": (0.4, (1, 1))}
+    if PROMISED[fault] is _SOURCE:  # while the second shard is stored, the last one has been read
+        at = {"shard": (0.05, (2, 12)), "receipt": (0.4, (0, 0))}
+    probability, (first, last) = at.get(phase, (1.0, (0, 0)))
     if fault in ("lost_worker", "lost_dask_worker"):
         plan = FaultPlan({phase: {"kill": probability}}, seed_between(probability, 0, 12 if phase == "shard" else 0))
         scheduler = "local" if fault == "lost_dask_worker" else None

@@ -1,10 +1,12 @@
 """The shaded view stands upright, turns the right way, and says what to install where it cannot be drawn."""
 
+import re
 import sys
 
 import numpy as np
 import pytest
 
+from geometry.extras import how_to_get
 from geometry.rotation import rotation_from_euler, yaw_from_rotation
 from render.shaded_view import NoRenderer, shaded_view
 
@@ -81,7 +83,7 @@ def test_a_head_without_colours_is_grey_on_white_and_fills_the_picture(built_in)
 
 def test_a_machine_without_pyrender_is_told_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyrender", None)
-    with pytest.raises(NoRenderer, match=r"pyrender.*make setup.*libegl1") as raised:
+    with pytest.raises(NoRenderer, match=rf"pyrender.*{re.escape(how_to_get('render'))}.*libegl1") as raised:
         shaded_view(*board_with_nose()[:2])
     assert "\n" not in str(raised.value)
 

@@ -1,10 +1,12 @@
 """The detector extra: what it says where it is not set up, and that it finds faces where it is."""
 
+import re
 import sys
 
 import numpy as np
 import pytest
 
+from geometry.extras import how_to_get
 from storage.bad_sample import BadSample
 from storage.detector import LICENCE, WEIGHTS_NAME, LandmarkDetector, NoDetector, Weights, find_weights
 
@@ -30,7 +32,7 @@ def test_weights_are_known_by_their_bytes(tmp_path, monkeypatch):
 
 def test_a_machine_without_dlib_is_told_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "dlib", None)
-    with pytest.raises(NoDetector, match=r"pip install 'facefoundry\[detect\]'"):
+    with pytest.raises(NoDetector, match=re.escape(how_to_get("detect"))):
         LandmarkDetector(Weights(tmp_path / "x", "0" * 64))
 
 

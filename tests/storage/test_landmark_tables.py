@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from geometry.extras import how_to_get
 from storage.bad_sample import BadSample
 from storage.landmark_tables import MissingParquet, TableRow, parse_landmark_table, read_landmark_table
 
@@ -152,7 +154,7 @@ def test_what_is_no_table_is_an_error(content, name, says):
 
 def test_parquet_without_pyarrow_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingParquet, match=r"pip install 'facefoundry\[parquet\]', or save the table as CSV"):
+    with pytest.raises(MissingParquet, match=re.escape(f"{how_to_get('parquet')}, or save the table as CSV")):
         parse_landmark_table(as_parquet(WIDE, wide_rows()), name="t.parquet", n_points=68)
 
 

@@ -106,7 +106,7 @@ def test_a_store_travels_as_its_address_and_holds_no_secret(store):
     assert "CANARY" not in repr(store) + repr(vars(store))
 
 
-@pytest.mark.parametrize("text", ["gs://bucket/x", "s3://", "https://host/x"])
+@pytest.mark.parametrize("text", ["gs://bucket/x", "s3://", "s3:/bucket/x", "https://host/x"])
 def test_an_address_of_another_kind_is_refused(text):
     with pytest.raises(ValueError, match="is neither a folder nor of the form s3://bucket/prefix"):
         place_of(text)

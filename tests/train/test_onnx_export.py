@@ -1,9 +1,12 @@
 """Exported networks give what torch gives, and a file that does not is never kept."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
+from geometry.extras import how_to_get
 from geometry.hierarchy import build_hierarchy
 from geometry.mesh import Mesh
 from train import dan, mesh_gcn, onnx_export
@@ -86,7 +89,7 @@ def test_a_file_that_differs_from_torch_is_not_kept(small_dan, tmp_path, monkeyp
 
 def test_without_the_extra_a_sentence_says_what_to_install(small_dan, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(onnx_export.MissingOnnx, match=r"pip install 'facefoundry\[onnx\]'"):
+    with pytest.raises(onnx_export.MissingOnnx, match=re.escape(how_to_get("onnx"))):
         onnx_export.export_onnx(restored(small_dan, tmp_path), tmp_path / "dan.onnx")
 
 
