@@ -11,7 +11,7 @@ planes that stand on them (Garland and Heckbert, section 6). Among collapses tha
 Quadrics add up what the surface was near, not what it is now; when a triangle stands for a dozen vertices and more they say
 little (below 64 vertices they do no better than farthest-point sampling). From :data:`MEASURED_BELOW` vertices on a
 collapse therefore costs the growth of the squared distances of sampled vertices from the surface, as it is: the term
-E_dist of Hoppe et al. (1993).
+E_dist of Hoppe et al. (1993). From :data:`SEARCHED_BELOW` on a beam search goes from quartering to quartering.
 """
 
 from collections.abc import Callable
@@ -40,10 +40,16 @@ MOST_SAMPLES = 16384
 """The size of that sample, evenly spaced in the vertices' order."""
 
 SEARCHED_BELOW = 256
-"""From here on every quartering is tried :data:`N_TRIALS` times and the best one kept."""
+"""From here on every quartering is searched: the cheapest of the last dozens of collapses are often not the best ones."""
 
-N_TRIALS = 8
-"""Each with a share of the sample of its own: of the last dozens of collapses the cheapest is often not the best."""
+N_TRIALS = 16
+"""Every quartering is tried so many times, each time with another share of the sample."""
+
+LEAST_SHARE = 256
+"""A share has so many points or more; of a small sample at most a quarter of it, so that shares differ."""
+
+N_KEPT = 4
+"""So many of the best go on to the next quartering, in turn: what is best now may leave nothing good for the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,64 +102,98 @@ def decimate(
         from geometry.decimation_kernel import collapse as compiled  # Numba loads when it is needed
 
         collapse = compiled
-    surface = _Surface(_scaled_to_one(mesh.vertices), mesh.triangles, locked, collapse)
-    n_all = len(mesh.vertices)
-    n_quadrics = max(n_vertices, min(measured_below, n_all))
+    surface = _Surface.of(mesh, locked, collapse)
+    n_quadrics = max(n_vertices, min(measured_below, surface.n_left))
+    surface = surface.collapsed(n_quadrics, sample=None)
+    if surface.n_left > n_quadrics:
+        return surface.found
     n_measured = max(n_vertices, min(SEARCHED_BELOW, n_quadrics))
-    found = surface.by_quadrics(n_quadrics)
-    if n_all - len(found.removed) > n_quadrics:
-        return found
     if n_measured < n_quadrics:
-        found = surface.by_measure(found, n_measured, surface.sample)
-    while n_all - len(found.removed) > n_vertices:
-        n = n_all - len(found.removed)
+        surface = surface.collapsed(n_measured, sample=slice(None))
+    best = [surface]
+    while (n := best[0].n_left) > n_vertices:
         tried = [
-            surface.by_measure(found, max(n // 4, n_vertices), surface.sample[start::N_TRIALS])
-            for start in range(min(N_TRIALS, len(surface.sample)))
+            best[i % len(best)].collapsed(max(n // 4, n_vertices), sample=share)
+            for i, share in enumerate(surface.shares())
         ]
-        most = max(len(one.removed) for one in tried)
-        if most == len(found.removed):
+        fewest = min(one.n_left for one in tried)
+        if fewest == n:
             break  # the topology, or what is locked, allows no more
-        found = min((one for one in tried if len(one.removed) == most), key=surface.error)
-    return found
+        best = sorted((one for one in tried if one.n_left == fewest), key=_Surface.badness)[:N_KEPT]
+    return best[0].found
 
 
+@dataclass(frozen=True, slots=True)
 class _Surface:
-    """What all runs of collapses share; `sample` are the vertices at which errors are measured."""
+    """What some collapses have left of a mesh; vertex v is the whole mesh's ``names[v]``.
 
-    def __init__(
-        self, positions: np.ndarray, triangles: np.ndarray, locked: np.ndarray | None, collapse: CollapseFunction
-    ) -> None:
-        n = len(positions)
-        self.positions, self.triangles, self.collapse = positions, triangles, collapse
-        self.locked = np.zeros(n, dtype=bool) if locked is None else locked
-        self.sample = np.linspace(0, n - 1, min(n, MOST_SAMPLES)).astype(np.int64)
+    The errors are measured at `points`, the same ones for every surface; vertex ``beside[p]`` is where point p's walk begins.
+    """
 
-    def by_quadrics(self, n_vertices: int) -> Collapses:
-        n_removals = max(len(self.positions) - n_vertices, 0)
-        return self._run(self.triangles, n_removals, np.zeros((0, 3)), np.zeros(0, dtype=np.int32))
+    positions: np.ndarray
+    triangles: np.ndarray
+    locked: np.ndarray
+    names: np.ndarray
+    points: np.ndarray
+    beside: np.ndarray
+    found: Collapses
+    collapse: CollapseFunction
 
-    def by_measure(self, found: Collapses, n_vertices: int, sample: np.ndarray) -> Collapses:
-        """Those `found` and more, measured at `sample`, down to `n_vertices`."""
-        coarse, nearest = self._projected(found, sample)
-        n_removals = len(self.positions) - len(found.removed) - n_vertices
-        return found.then(self._run(coarse.triangles, n_removals, self.positions[sample], nearest.triangles))
-
-    def error(self, found: Collapses) -> float:
-        """The sum of the squared distances of every fourth of the sample."""
-        return float((self._projected(found, self.sample[::4])[1].distances ** 2).sum())
-
-    def _projected(self, found: Collapses, sample: np.ndarray) -> tuple[Mesh, NearestPoints]:
-        n = len(self.positions)
-        became = found.followed(n, n - len(found.removed))
-        coarse = Mesh(self.positions, collapsed(self.triangles, became))
-        return coarse, walk_to_nearest(self.positions[sample], coarse, starts=became[sample])
-
-    def _run(self, triangles: np.ndarray, n_removals: int, points: np.ndarray, homes: np.ndarray) -> Collapses:
-        quadrics = vertex_quadrics(self.positions, triangles)
-        return Collapses(
-            *self.collapse(self.positions, triangles, quadrics, self.locked, n_removals, SMALLEST_COSINE, points, homes)
+    @classmethod
+    def of(cls, mesh: Mesh, locked: np.ndarray | None, collapse: CollapseFunction) -> "_Surface":
+        n = len(mesh.vertices)
+        positions = _scaled_to_one(mesh.vertices)
+        sample = np.linspace(0, n - 1, min(n, MOST_SAMPLES)).astype(np.int64)
+        locked = np.zeros(n, dtype=bool) if locked is None else locked
+        none = np.zeros(0, dtype=np.int32)
+        found = Collapses(none, none, none.astype(bool))
+        return cls(
+            positions, mesh.triangles, locked, np.arange(n, dtype=np.int32), positions[sample], sample, found, collapse
         )
+
+    @property
+    def n_left(self) -> int:
+        return len(self.positions)
+
+    def shares(self) -> list[np.ndarray]:
+        """A share of the points for each trial, dealt out by chance, always alike: evenly spread shares all err alike."""
+        n = len(self.points)
+        dealt = np.argsort(np.random.PCG64(0).random_raw(n), kind="stable")
+        hands = [dealt[i::N_TRIALS] for i in range(N_TRIALS)]
+        n_hands = min(-(-LEAST_SHARE * N_TRIALS // n), N_TRIALS // 4)
+        return [np.concatenate([hands[(i + j) % N_TRIALS] for j in range(n_hands)]) for i in range(N_TRIALS)]
+
+    def collapsed(self, n_vertices: int, *, sample: np.ndarray | slice | None) -> "_Surface":
+        """Collapsed down to `n_vertices`: at the least growth of the errors at the `sample`; without one, by quadrics."""
+        points, homes = np.zeros((0, 3)), np.zeros(0, dtype=np.int32)
+        if sample is not None:
+            points, homes = self.points[sample], self._nearest(sample).triangles
+        quadrics, n_removals = vertex_quadrics(self.positions, self.triangles), max(self.n_left - n_vertices, 0)
+        removed, onto, turned = self.collapse(
+            self.positions, self.triangles, quadrics, self.locked, n_removals, SMALLEST_COSINE, points, homes
+        )
+        became = Collapses(removed, onto, turned).followed(self.n_left, self.n_left - len(removed))
+        kept = np.unique(became)
+        place = np.full(self.n_left, -1, dtype=np.int32)
+        place[kept] = np.arange(len(kept), dtype=np.int32)
+        return _Surface(
+            np.ascontiguousarray(self.positions[kept]),
+            place[collapsed(self.triangles, became)],
+            self.locked[kept],
+            self.names[kept],
+            self.points,
+            place[became[self.beside]],
+            self.found.then(Collapses(self.names[removed], self.names[onto], turned)),
+            self.collapse,
+        )
+
+    def badness(self) -> tuple[int, float]:
+        """How many triangles were turned, and the sum of the squared distances of every fourth point."""
+        return int(self.found.turned.sum()), float((self._nearest(slice(None, None, 4)).distances ** 2).sum())
+
+    def _nearest(self, sample: np.ndarray | slice) -> NearestPoints:
+        surface = Mesh(self.positions, self.triangles)
+        return walk_to_nearest(self.points[sample], surface, starts=self.beside[sample])
 
 
 def _scaled_to_one(vertices: np.ndarray) -> np.ndarray:

@@ -171,6 +171,7 @@ class MeshRegressor(nn.Module):
                 "levels 16, 64, 256, … "
             )
         n_levels = len(self.sides)
+        self._levels = hierarchy.fingerprint
         self.size_px = 2 * self.sides[0]
         self.base: Tensor
         self.register_buffer("base", base.float())
@@ -221,6 +222,17 @@ class MeshRegressor(nn.Module):
         if shortcut:
             self.shortcut = nn.Linear(embedding, 16 * (3 if output == "offset" else 12))
             nn.init.normal_(self.shortcut.weight, std=_SMALL * embedding**-0.5)
+
+    def get_extra_state(self) -> Tensor:
+        """The hierarchy's fingerprint: the weights are worth nothing on other levels, which are not saved with them."""
+        return torch.tensor(list(self._levels.encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Called with what was saved. Raises RuntimeError, as for weights of other shapes."""
+        if not torch.equal(state.cpu(), self.get_extra_state()):
+            raise RuntimeError(
+                "they were learnt on other coarse levels of the mesh than this program selects: train the network anew"
+            )
 
     def forward(
         self, images: Float[Tensor, "n 3 s s"], *, of_loss: bool = False, coarse: bool = False

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull, Delaunay
 
-from geometry import decimation_kernel, decimation_reference
+from geometry import decimation, decimation_kernel, decimation_reference
 from geometry.decimation import SMALLEST_COSINE, collapsed, decimate, tidied, vertex_quadrics
 from geometry.mesh import Mesh, boundary_loops, component_count, undirected_edges
 from geometry.nearest import walk_to_nearest
@@ -95,6 +95,16 @@ def test_the_compiled_loop_collapses_what_the_reference_collapses(kind, measured
     for one, other in zip(compiled, reference, strict=True):
         np.testing.assert_array_equal(one, other)
     assert len(compiled[0]) > len(locked) // 4
+
+
+def test_the_search_finds_with_the_compiled_loop_what_it_finds_with_the_reference(monkeypatch):
+    monkeypatch.setattr(decimation, "N_TRIALS", 4)
+    mesh = bumpy_ball(np.random.default_rng(3), 12)
+    one = decimate(mesh, n_vertices=8)
+    other = decimate(mesh, n_vertices=8, collapse=decimation_reference.collapse)
+    np.testing.assert_array_equal(one.removed, other.removed)
+    np.testing.assert_array_equal(one.onto, other.onto)
+    assert len(one.removed) == 4
 
 
 def test_a_collapse_that_turns_a_triangle_waits_until_no_other_is_left():

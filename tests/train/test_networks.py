@@ -1,5 +1,6 @@
 """The five systems' networks: parameter counts that public weights fix, shapes, and what their layers promise."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -401,6 +402,16 @@ def test_mesh_gcn_refuses_levels_and_pictures_that_do_not_fit(small_hierarchy):
     network = MeshRegressor(small_hierarchy, torch.zeros(400, 3), channels=16, embedding=16)
     with pytest.raises(ValueError, match="this network reads 32 × 32 px"):
         network(torch.rand(1, 3, 64, 64))
+
+
+def test_mesh_gcn_refuses_weights_of_other_levels(small_hierarchy):
+    """The levels are selected anew when a checkpoint is read; an older program may have selected others."""
+    network = MeshRegressor(small_hierarchy, torch.zeros(400, 3), channels=16, embedding=16)
+    saved = network.state_dict()
+    network.load_state_dict(saved)
+    older = replace(small_hierarchy, fingerprint="0" * 32)
+    with pytest.raises(RuntimeError, match="other coarse levels of the mesh than this program selects"):
+        MeshRegressor(older, torch.zeros(400, 3), channels=16, embedding=16).load_state_dict(saved)
 
 
 def test_the_papers_loss_is_joined_and_its_gradient_stays_finite():
