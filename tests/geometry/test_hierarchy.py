@@ -79,7 +79,7 @@ def test_every_level_has_its_size_and_the_whole_meshs_topology(hierarchy, face):
 def test_levels_keep_the_winding(hierarchy):
     for mesh in hierarchy.meshes[:4]:
         a, b, c = (mesh.vertices[mesh.triangles[:, k]] for k in range(3))
-        assert ((b - a)[:, 0] * (c - a)[:, 1] > (b - a)[:, 1] * (c - a)[:, 0]).mean() > 0.95  # a few lean over
+        assert ((b - a)[:, 0] * (c - a)[:, 1] > (b - a)[:, 1] * (c - a)[:, 0]).mean() > 0.99
 
 
 def test_levels_lie_nearer_than_those_of_farthest_point_sampling(hierarchy, face):
