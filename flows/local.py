@@ -206,7 +206,7 @@ def start_forkserver(work: Callable[..., object], model: str | Sequence[str] = "
 
     It gets this installation's modules: it would look in the current folder first, where another checkout may lie, or
     somebody's own `geometry` or `train`. Ctrl-C is not for it: while it imports it would show where it was interrupted.
-    Its workers hear it again (:func:`storage.processes.end_with_parent`).
+    Its workers end by it again (:func:`storage.processes.end_with_parent`).
     """
     forkserver.set_forkserver_preload(_modules_of(work, model))  # imported once, not once for each worker
     resource_tracker.ensure_running()  # first, for it would unblock what is blocked here

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 def end_with_parent() -> None:
     """For worker processes: end when the process that hands out the work does, however that ends.
 
-    A pool's worker waits for work on a pipe that its fellow workers hold open too, so it would wait for ever. Until then it
-    hears Ctrl-C, which the process that it was forked from may not.
+    A pool's worker waits for work on a pipe that its fellow workers hold open too, so it would wait for ever. Ctrl-C, which
+    the process that it was forked from may not hear, ends it at once: as an exception it may strike where a lock of the
+    pool has just been taken, for which the others would wait for ever, and an idle worker would show where it waited.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -136,12 +136,13 @@ started = forkserver._forkserver._forkserver_pid
 os.kill(started, signal.SIGINT)  # as a terminal does it to all of its processes
 print(sorted(in_workers(pow, [(2, 3), (2, 4)], 2)), forkserver._forkserver._forkserver_pid == started)
 print(list(in_workers(signal.pthread_sigmask, [(signal.SIG_BLOCK, ())] * 2, 2)))
+print(list(in_workers(signal.getsignal, [(signal.SIGINT,)] * 2, 2)) == [signal.SIG_DFL] * 2)
 """
 
 
 def test_ctrl_c_while_workers_are_made_ready_shows_no_traceback_and_workers_hear_it():
     ended = subprocess.run([sys.executable, "-c", AT_THE_START], capture_output=True, text=True, timeout=120)
-    assert (ended.stdout, ended.stderr) == ("[8, 16] True\n[set(), set()]\n", "")
+    assert (ended.stdout, ended.stderr) == ("[8, 16] True\n[set(), set()]\nTrue\n", "")
 
 
 def test_a_fault_of_ours_keeps_its_traceback(run, monkeypatch, tmp_path):
