@@ -8,6 +8,11 @@ import contextlib
 
 import numpy as np
 
+with contextlib.suppress(Exception):
+    import numcodecs.blosc
+
+    numcodecs.blosc.get_mutex()  # never taken here; one of a worker's own would be called leaked after Ctrl-C
+
 with contextlib.suppress(Exception):  # what fails here fails again in the worker that needs it, which can tell
     from render.crop_kernel import first_three_bytes
 
