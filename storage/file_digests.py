@@ -30,7 +30,9 @@ _FEW = 2048
 """Samples that are hashed before other processes have started."""
 _MOST_PROCESSES = 4
 _PACKAGE_ROOT = Path(__file__).resolve().parent.parent
-_PROGRAM = f"import sys; sys.path[:] = [*sys.path[1:], {str(_PACKAGE_ROOT)!r}]; from storage.file_digests import main; main()"
+_PROGRAM = (
+    f"import sys; sys.path[:] = [*sys.path[1:], {str(_PACKAGE_ROOT)!r}]; from storage.file_digests import main; main()"
+)
 _SAME_NAMES = f"utf8={sys.flags.utf8_mode}"
 """Files are to be called alike: -E forgets PYTHONUTF8, which may say otherwise than the locale."""
 _COMMAND = (sys.executable, "-E", "-s", "-S", "-X", _SAME_NAMES, "-c", _PROGRAM)  # here, where paths may count from
