@@ -312,7 +312,7 @@ def _prepared_once(
 ) -> tuple[Recipe[Any, Any, Any], Sequence[PlannedPicture]]:
     """Once for each process, for the plan is the same in all of a version's jobs."""
     store, plan = store_at(folder), DatasetPlan.model_validate_json(plan_json)
-    pictures = _Pictures(stored_list(store, plan, "pictures")[len(_before_list(plan, "pictures")) : -1])
+    pictures = _Pictures(_listed(store, plan, "pictures"))
     maker = recipe_named(recipe)
     config = maker.config_type.model_validate(plan.config)
     return maker.prepared(config, load_model(model), pictures, partial(read_table, store)), pictures
@@ -403,7 +403,12 @@ def _publish_new(version: Store, job: Job) -> None:
 
 def planned_list(version: Store, plan: DatasetPlan, name: str) -> list[list[str]]:
     """The rows of the list that the plan wrote, which are called `name` in it. Raises as :func:`stored_list`."""
-    return _rows_of(stored_list(version, plan, name)[len(_before_list(plan, name)) : -1])
+    return _rows_of(_listed(version, plan, name))
+
+
+def _listed(version: Store, plan: DatasetPlan, name: str) -> bytes:
+    """The list alone, of what :func:`stored_list` gives."""
+    return stored_list(version, plan, name)[len(_before_list(plan, name)) : -1]
 
 
 def stored_list(version: Store, plan: DatasetPlan, name: str) -> bytes:

@@ -7,6 +7,7 @@ The other implementation is :class:`storage.object_store.ObjectStore`; :func:`st
 
 import abc
 import contextlib
+import errno
 import fcntl
 import itertools
 import mmap
@@ -409,7 +410,9 @@ class _FileReader(ObjectReader):
                 stop = min(start + self.piece_bytes, self.size)
                 try:
                     n_bytes = os.preadv(descriptor, [room], start)
-                except OSError:  # there are file systems that open a file so, and then do not read it
+                except OSError as error:  # there are file systems that open a file so, and then do not read it
+                    if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                        raise  # the disk's own failure: the page cache would hide it
                     n_bytes = -1
                 yield room[:n_bytes] if n_bytes == stop - start else self.read(start, stop)
         finally:
