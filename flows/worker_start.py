@@ -8,12 +8,12 @@ import contextlib
 
 import numpy as np
 
-with contextlib.suppress(Exception):
-    import numcodecs.blosc
-
-    numcodecs.blosc.get_mutex()  # never taken here; one of a worker's own would be called leaked after Ctrl-C
-
 with contextlib.suppress(Exception):  # what fails here fails again in the worker that needs it, which can tell
+    from storage.zarr_format import make_the_lock
+
+    make_the_lock()
+
+with contextlib.suppress(Exception):
     from render.crop_kernel import first_three_bytes
 
     first_three_bytes(np.zeros(1, dtype=np.uint32), np.zeros((3, 1), dtype=np.uint8))

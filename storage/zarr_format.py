@@ -33,6 +33,14 @@ CHECKSUM_BYTES = _CRC = 4
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 
 
+def make_the_lock() -> None:
+    """Make the lock of Blosc's that processes forked from this one share; it is never taken here.
+
+    A worker that makes its own and ends by Ctrl-C leaves it behind, of which Python's tracker would warn.
+    """
+    blosc.get_mutex()
+
+
 class DamagedBytes(ValueError):
     """Bytes that do not hold what their checksum or length says."""
 
