@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from geometry.display_colour import GAMMA
 from geometry.extras import how_to_get
 from geometry.mesh import vertex_normals
 from geometry.rotation import rotation_from_euler
@@ -32,7 +33,8 @@ def shaded_view(
 ) -> UInt8[np.ndarray, "s s 3"]:
     """The mesh turned by `yaw` and `pitch` (radians) about its middle, filling a `side` × `side` picture.
 
-    Positive `yaw` turns the face to the viewer's left, as in 300W-LP; positive `pitch` turns it up. Vertices are in a
+    Positive `yaw` turns the face to the viewer's left, as in 300W-LP; positive `pitch` turns it up. What looks at the viewer
+    keeps its `colors`, what looks aside is darker. Vertices are in a
     right-handed frame (x right, y up, z toward the viewer): the model frame, or crop pixels with y turned up.
     Raises NoRenderer with what to install.
     """
@@ -40,12 +42,14 @@ def shaded_view(
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     turned = (vertices - (low + high) / 2) @ rotation_from_euler(pitch, yaw, 0.0).T
     turned = turned / (np.abs(turned).max() * 1.05)
-    gray = np.full((len(turned), 3), 190, dtype=np.uint8)
+    levels = np.full((len(turned), 3), 190, dtype=np.uint8) if colors is None else colors
     primitive = pyrender.Primitive(
         positions=turned.astype(np.float32),
         normals=vertex_normals(turned, triangles).astype(np.float32),
         indices=triangles.astype(np.uint32),
-        color_0=np.concatenate([gray if colors is None else colors, np.full((len(turned), 1), 255, np.uint8)], axis=1),
+        color_0=np.column_stack(
+            [(levels / 255) ** GAMMA, np.ones(len(turned))]
+        ),  # linear: the shader ends with the curve
         mode=4,
         material=pyrender.MetallicRoughnessMaterial(metallicFactor=0.0, roughnessFactor=0.7, doubleSided=True),
     )

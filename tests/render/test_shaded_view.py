@@ -71,6 +71,14 @@ def test_positive_pitch_lifts_the_face():
     assert nose_from_top(lifted)[1] < nose_from_top(straight)[1] - 10
 
 
+@pytest.mark.parametrize("color", [(0, 0, 0), (30, 30, 30), (90, 60, 40), (178, 133, 118), (255, 255, 255)])
+def test_what_looks_at_the_viewer_keeps_its_colour(color):
+    vertices = np.array([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
+    triangles = np.array([[0, 1, 2], [0, 2, 3]])
+    view = shaded_view(vertices, triangles, side=64, colors=np.array([color] * 4, dtype=np.uint8))
+    np.testing.assert_allclose(view[8:-8, 8:-8], np.broadcast_to(color, (48, 48, 3)), atol=3)
+
+
 def test_a_head_without_colours_is_grey_on_white_and_fills_the_picture(built_in):
     view = shaded_view(built_in.mean_shape, built_in.triangles, side=128)
     assert np.ptp(view.astype(int), axis=-1).max() <= 2

@@ -1,5 +1,7 @@
 """Exported meshes are right-handed, and come back as they were."""
 
+import json
+
 import numpy as np
 import pytest
 import trimesh
@@ -36,7 +38,31 @@ def test_a_mesh_comes_back_with_its_colours_and_a_positive_volume(tmp_path, form
     assert read.volume == pytest.approx(signed_volume(vertices, triangles), rel=1e-5)
     order = [int(np.abs(read.vertices - vertex).sum(axis=1).argmin()) for vertex in vertices]
     np.testing.assert_allclose(read.vertices[order], vertices, atol=1e-6)
-    np.testing.assert_allclose(np.asarray(read.visual.vertex_colors)[order, :3], COLORS, atol=1)
+    if format != "glb":
+        np.testing.assert_allclose(np.asarray(read.visual.vertex_colors)[order, :3], COLORS, atol=1)
+
+
+def test_a_glbs_colours_are_linear_and_come_back_to_the_level_on_srgbs_curve(tmp_path):
+    vertices, triangles = lopsided()
+    path = tmp_path / "x.glb"
+    export_mesh(path, vertices, triangles, colors=COLORS, format="glb")
+    linear = float_colours(path.read_bytes())
+    assert linear.shape == COLORS.shape
+    back = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    np.testing.assert_array_equal(np.rint(255 * back), COLORS)
+    assert linear[3, 1] == pytest.approx(0.1022, abs=1e-4)  # of 90
+
+
+def float_colours(glb: bytes) -> np.ndarray:
+    """COLOR_0 of the only mesh, read by the specification alone: a JSON chunk behind 12 bytes, then a binary one."""
+    length = int.from_bytes(glb[12:16], "little")
+    tree, binary = json.loads(glb[20 : 20 + length]), glb[28 + length :]
+    (mesh,) = tree["meshes"]
+    accessor = tree["accessors"][mesh["primitives"][0]["attributes"]["COLOR_0"]]
+    assert (accessor["componentType"], accessor["type"]) == (5126, "VEC3")
+    view = tree["bufferViews"][accessor["bufferView"]]
+    start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
+    return np.frombuffer(binary, "<f4", 3 * accessor["count"], start).reshape(-1, 3)
 
 
 def test_a_left_handed_mesh_is_refused(tmp_path):
