@@ -104,36 +104,42 @@ def evaluate_here(
     from train.evaluation_renders import evaluate_renders
     from train.evaluation_report import write_report
     from train.prediction import Predictor, best_device
+    from train.processor import processor_name, threads_for
     from train.restore import restore
 
     data, name = _chosen(data, version, protocol)
     chosen = PROTOCOLS[name]
     device = best_device()
     predictor = Predictor(restore(checkpoint, device=device), device=device)
-    if chosen.kind == "data set":
-        dataset = open_dataset(data, version)
-        with progress(len(dataset)) as report:
-            found = evaluate_dataset(predictor, dataset, progress=report)
-    elif chosen.kind == "renders":
-        renders = open_pose_renders(data)
-        with progress(len(renders)) as report:
-            found = evaluate_renders(predictor, renders, progress=report)
-    else:
-        test = open_test(chosen, Path(data), pictures=pictures, label_yaw=label_yaw)
-        with progress(len(test.faces)) as report:
-            found = evaluate_photographs(
-                predictor,
-                test,
-                boxes_for(test, boxes or _default_boxes(chosen, test)),
-                family=chosen.family,  # type: ignore[arg-type]
-                scheme=_scheme(scheme or chosen.scheme, test),
-                passes=chosen.passes if passes is None else passes,
-                model=None if model is None else _loaded(model),
-                progress=report,
-            )
-    document = {"protocol": name, **found.document}
-    if latency:
-        document["checkpoint"] |= {"latency_ms": round(predictor.latency_ms(), 3), "device": str(device)}
+    with threads_for(predictor.system.network, os.environ):
+        if chosen.kind == "data set":
+            dataset = open_dataset(data, version)
+            with progress(len(dataset)) as report:
+                found = evaluate_dataset(predictor, dataset, progress=report)
+        elif chosen.kind == "renders":
+            renders = open_pose_renders(data)
+            with progress(len(renders)) as report:
+                found = evaluate_renders(predictor, renders, progress=report)
+        else:
+            test = open_test(chosen, Path(data), pictures=pictures, label_yaw=label_yaw)
+            with progress(len(test.faces)) as report:
+                found = evaluate_photographs(
+                    predictor,
+                    test,
+                    boxes_for(test, boxes or _default_boxes(chosen, test)),
+                    family=chosen.family,  # type: ignore[arg-type]
+                    scheme=_scheme(scheme or chosen.scheme, test),
+                    passes=chosen.passes if passes is None else passes,
+                    model=None if model is None else _loaded(model),
+                    progress=report,
+                )
+        document = {"protocol": name, **found.document}
+        if latency:
+            document["checkpoint"] |= {
+                "latency_ms": round(predictor.latency_ms(), 3),
+                "device": str(device),
+                "processor": processor_name(),
+            }
     whole = type(found)(document, found.errors, found.faces, found.template)
     folder = Path(out) if out is not None else Path("evaluations") / _folder_name(document)
     return Evaluated(folder, tuple(write_report(whole, folder)), document)

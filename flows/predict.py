@@ -76,17 +76,20 @@ def predict_here(
 
     Raises BadCheckpoint, FileNotFoundError, ValueError for options that the system does not have, and NoDetector.
     """
+    from train.processor import threads_for
+
     work = _Work(checkpoint, options)
-    outcome = PredictOutcome(about=work.about())
-    for path, name in output_names(listed(inputs)).items():
-        predict = work.video if path.suffix.lower() in VIDEOS else work.picture
-        try:
-            outcome.documents += predict(path, name)
-        except BadSample as bad:
-            outcome.rejected.append(Rejected.because(str(path), bad))
-        except work.no_face as nothing:
-            outcome.rejected.append(Rejected(str(path), "predict.no_face", str(nothing)))
-        progress(1)
+    with threads_for(work.predictor.system.network, os.environ):
+        outcome = PredictOutcome(about=work.about())
+        for path, name in output_names(listed(inputs)).items():
+            predict = work.video if path.suffix.lower() in VIDEOS else work.picture
+            try:
+                outcome.documents += predict(path, name)
+            except BadSample as bad:
+                outcome.rejected.append(Rejected.because(str(path), bad))
+            except work.no_face as nothing:
+                outcome.rejected.append(Rejected(str(path), "predict.no_face", str(nothing)))
+            progress(1)
     return outcome
 
 
@@ -101,8 +104,11 @@ def transfer_here(
     Beside it an NPZ with the correspondence itself: `target_px` and `source_px` (m 2), the same places of the face. Raises NoFace
     or BadSample for a picture without a face, ValueError for a system without dense correspondence.
     """
+    from train.processor import threads_for
+
     work = _Work(checkpoint, options)
-    first, second = (work.first_face(Path(path)) for path in (target, source))
+    with threads_for(work.predictor.system.network, os.environ):
+        first, second = (work.first_face(Path(path)) for path in (target, source))
     picture = transferred(*first, *second, surface=work.predictor.surface)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{Path(target).stem}-from-{Path(source).stem}.png"
@@ -172,6 +178,7 @@ class _Work:
 
     def about(self) -> dict[str, Any]:
         """Latency and size, beside the paper's."""
+        from train.processor import processor_name
         from train.published import LATENCY_MS
 
         restored = self.predictor.restored
@@ -181,6 +188,7 @@ class _Work:
             "n_parameters": restored.n_parameters,
             "latency_ms": round(self.predictor.latency_ms(), 3),
             "device": str(self.predictor.device),
+            "processor": processor_name(),
             "in_the_paper": LATENCY_MS.get(restored.system.name, ""),
             "licences": list(restored.data.licences),
         }

@@ -101,7 +101,7 @@ def train_here(
     does not fit, and as :func:`train.loop.train` does.
     """
     from train.loop import draw_weights_from, train
-    from train.processor import processor
+    from train.processor import threads_for
 
     start = time.monotonic()
     config, run_config = configs(system_name, preset, settings=settings, steps=steps, augment=augment)
@@ -119,8 +119,7 @@ def train_here(
     }
     name = f"{dataset.manifest.name}-{dataset.manifest.version}-{digest_of(content)[:12]}"
     folder = Path(out) / RUNS_FOLDER / system_name / name
-    with _sole_trainer(folder):
-        trained_by = processor(os.environ, one_thread=preset == "tiny")
+    with _sole_trainer(folder), threads_for(system.network, os.environ) as trained_by:
         tell(f"{dataset.manifest.name} {dataset.manifest.version}, {_counted(chosen)}; {trained_by}")
         done = train(
             system,

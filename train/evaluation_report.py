@@ -148,7 +148,7 @@ def card_lines(document: dict[str, Any], pictures: Sequence[str]) -> list[str]:
     """The measured model's card: its weights, what it learnt from, on what and how well it does."""
     checkpoint, data = document["checkpoint"], document["training_data"]
     latency = (
-        f", {checkpoint['latency_ms']} ms from crop to geometry ({checkpoint['device']})"
+        f", {checkpoint['latency_ms']} ms from crop to geometry ({checkpoint['processor']})"
         if "latency_ms" in checkpoint
         else ""
     )

@@ -296,7 +296,7 @@ def predict(
     else:
         about = outcome.about
         print(
-            f"{about['system']}, {about['size_mb']} MB: {about['latency_ms']} ms from crop to geometry ({about['device']})"
+            f"{about['system']}, {about['size_mb']} MB: {about['latency_ms']} ms from crop to geometry ({about['processor']})"
         )
         if about["in_the_paper"]:  # a system of another package may have no paper
             print(f"in the paper: {about['in_the_paper']}")

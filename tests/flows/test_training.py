@@ -13,8 +13,9 @@ from flows import DEPLOYMENT_NAME, FLOW_NAMES, command_line, train_systems, trai
 from flows.commands.exit_codes import ALREADY_BUILDING, exit_code_of
 from flows.local import build_here
 from flows.presets import posmaps_300wlp
+from train import processor
 from train.checkpoint import load_checkpoint
-from train.processor import processor
+from train.processor import processor_name, threads_for
 
 SMALL = ("size_px=16", "widths=[4, 8]", "hidden=8", "batch_size=4", "validate_every=2", "log_every=2")
 
@@ -166,14 +167,20 @@ def test_a_flow_that_was_started_again_too_early_waits_for_its_first_process(mon
     assert "process 3 is training in" in warned[0]
 
 
-def test_a_tiny_training_has_one_thread_unless_the_environment_says_how_many_and_the_first_line_tells(out):
+def test_a_small_network_has_one_thread_unless_the_environment_says_how_many_and_the_first_line_tells(out):
+    n = processor.SMALL // 1000
+    small, large = (torch.nn.Linear(size, 1000, bias=False, device="meta") for size in (n - 1, n))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        assert processor({"OMP_NUM_THREADS": "3"}, one_thread=True) == "3 threads, as OMP_NUM_THREADS says"
-        assert processor({}, one_thread=False).startswith("3 threads (OMP_NUM_THREADS")
-        assert processor({}, one_thread=True).startswith("1 thread (OMP_NUM_THREADS")
-        assert torch.get_num_threads() == 1
+        with threads_for(small, {"OMP_NUM_THREADS": "3"}) as told:
+            assert told == "3 threads, as OMP_NUM_THREADS says"
+        with threads_for(large, {}) as told:
+            assert told.startswith("3 threads (OMP_NUM_THREADS")
+        with threads_for(small, {}) as told:
+            assert told.startswith("1 thread (OMP_NUM_THREADS")
+            assert (torch.get_num_threads(), processor_name()) == (1, "1 thread")
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
     told = []
