@@ -32,7 +32,7 @@ from render.preview import Picture, encode_png
 from storage.bad_sample import BadSample
 from storage.card import card_objects
 from storage.dataset import ShardedDataset, open_dataset
-from storage.drawn_folder import DRAWN_LICENCE, drawn_record
+from storage.drawn_folder import drawn_record, licence_of
 from storage.fit_files import folder_record
 from storage.manifest import (
     DatasetManifest,
@@ -253,7 +253,7 @@ def model_archive_path(model: DenseModel, out: Path) -> Path:
 def _source_info(listing: PlannedSource, fingerprint: str) -> SourceInfo:
     fits = folder_record(listing.root)
     details = drawn_record(listing.root)
-    licence = DRAWN_LICENCE if details else "the source's own terms apply"
+    licence = licence_of(listing.root)
     if fits is not None:  # the folder was written from fits: what their landmarks came with goes on
         details = {"fits": fits}
         licence = str(fits["licence"])

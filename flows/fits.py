@@ -43,7 +43,7 @@ from render.preview import Picture
 from storage.bad_sample import BadSample
 from storage.dataset import ShardedDataset
 from storage.detector import LICENCE, LandmarkDetector, find_weights
-from storage.drawn_folder import DRAWN_LICENCE, drawn_record
+from storage.drawn_folder import licence_of
 from storage.fit_targets import fits_schema
 from storage.landmark_tables import parse_landmark_table
 from storage.manifest import DatasetPlan, ModelInfo, SourceInfo, canonical_json, digest_of
@@ -221,7 +221,7 @@ def _source_info(
     listing: PhotographSource, faces: Sequence[PlannedFace], listed: list, details: Mapping[str, object]
 ) -> SourceInfo:
     origins = Counter(face.origin for face in faces if face.bad is None)
-    licence = DRAWN_LICENCE if drawn_record(listing.root) else "the source's own terms apply"
+    licence = licence_of(listing.root)
     if origins["detector"]:
         licence = f"{licence}; {origins['detector']} faces without landmarks of their own: {LICENCE}"
     return SourceInfo(

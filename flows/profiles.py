@@ -32,7 +32,7 @@ from flows.face_profiles import (
 from flows.local import workers_of
 from flows.progress import ProgressMaker, silent_for
 from storage.bad_sample import BadSample, Rejected
-from storage.drawn_folder import DRAWN_LICENCE, drawn_record, unfinished_name
+from storage.drawn_folder import licence_of, unfinished_name
 from storage.fit_files import FOLDER_MARKER, folder_record
 from storage.jpeg import write_atomically
 from storage.json_files import read_json_object
@@ -213,12 +213,9 @@ def _refuse_more_than_max(config: ProfilesConfig) -> None:
 def _terms(root: Path) -> dict[str, object]:
     """What the source's landmarks came with goes on."""
     fits = folder_record(root)
-    if fits is not None:
-        kept: dict[str, object] = {key: fits[key] for key in ("licence", "landmark_origins") if key in fits}
-        return {"licence": "the source's own terms apply", **kept}
-    if drawn_record(root):
-        return {"licence": DRAWN_LICENCE}
-    return {"licence": "the source's own terms apply"}
+    if fits is None:
+        return {"licence": licence_of(root)}
+    return {key: fits[key] for key in ("licence", "landmark_origins") if key in fits}
 
 
 def _state(folder: Path, about: dict[str, object]) -> dict | None:

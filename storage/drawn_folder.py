@@ -13,6 +13,7 @@ from storage.json_files import read_json_object
 
 DRAWN_LICENCE = "CC0-1.0 (drawn from the built-in model)"
 
+_PHOTOGRAPH_LICENCE = "AFW/astronaut_0 and its mirror image: NASA, public domain"
 _UNFINISHED = ".unfinished.json"
 _DRAWN_FROM_SEEDS = {"sample": "seed", "people": "model_fingerprint"}  # kind: a field that its description has
 _MOST_NAMED = 3
@@ -33,6 +34,16 @@ def drawn_record(folder: Path) -> dict[str, object]:
         if record is not None and field in record:
             return {kind: record}
     return {}
+
+
+def licence_of(folder: Path) -> str:
+    """The terms of a folder's pictures: of drawn ones and of the sample's real photograph, else that its own apply."""
+    record = drawn_record(folder)
+    if not record:
+        return "the source's own terms apply"
+    sample = record.get("sample")
+    has_photograph = isinstance(sample, dict) and sample.get("photograph")
+    return f"{DRAWN_LICENCE}; {_PHOTOGRAPH_LICENCE}" if has_photograph else DRAWN_LICENCE
 
 
 def unfinished_name(kind: str) -> str:

@@ -14,7 +14,7 @@ from storage.card import CARD_PAGE_KEY, CARD_TEXT_KEY, card_objects
 from storage.card.facts import consent_note, facts_of
 from storage.card.page import live_page, script_data
 from storage.card.shown_samples import SampleLayers, rows, spread_over
-from storage.drawn_folder import DRAWN_LICENCE
+from storage.drawn_folder import DRAWN_LICENCE, licence_of
 from storage.manifest import SourceInfo
 from storage.sample_index import sample_index
 
@@ -186,6 +186,14 @@ def test_of_invented_people_nobody_is_said_to_have_been_photographed():
     assert consent_note(people) == "The people are invented and nobody had to be asked."
     turned = people.model_copy(update={"details": {"fits": {"licence": DRAWN_LICENCE}}})
     assert consent_note(turned).startswith("The people are invented")
+
+
+def test_the_real_photograph_of_a_sample_has_terms_of_its_own(tmp_path):
+    assert licence_of(tmp_path) == "the source's own terms apply"
+    (tmp_path / "people.json").write_text('{"model_fingerprint": "ab"}')
+    assert licence_of(tmp_path) == DRAWN_LICENCE
+    (tmp_path / "sample.json").write_text('{"seed": 0, "photograph": true}')
+    assert licence_of(tmp_path) == f"{DRAWN_LICENCE}; AFW/astronaut_0 and its mirror image: NASA, public domain"
 
 
 def test_a_large_data_set_is_counted_and_shown_by_a_spread_of_bounded_size():
