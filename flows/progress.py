@@ -19,6 +19,8 @@ ProgressMaker = Callable[[int], AbstractContextManager[Report]]
 """``with progress(total) as report``: the work begins, and has so many units."""
 
 _SECONDS_BETWEEN_LINES = 5.0
+_LEAST_SECONDS_OF_A_RATE = 0.2
+"""What took less says nothing of how fast the next would be."""
 
 
 def silent(n: int) -> None:
@@ -136,7 +138,7 @@ def alive(what: str) -> Iterator[None]:
     if sys.stderr is None or sys.stderr.isatty():
         yield
         return
-    with told_meanwhile(lambda: f"{what}: {time.monotonic() - start:.0f} s"):
+    with told_meanwhile(lambda: f"{what}: running for {time.monotonic() - start:.0f} s"):
         yield
 
 
@@ -188,6 +190,7 @@ class _Lines:
 
     def line(self) -> str:
         """How far it is."""
-        rate = self._done / max(time.monotonic() - self._start, 1e-9)
+        seconds = time.monotonic() - self._start
+        rate = self._done / seconds if seconds >= _LEAST_SECONDS_OF_A_RATE else 0
         left = f", {rate:.3g}/s, {(self._total - self._done) / rate:.0f} s left" if rate else ""
         return f"{self._what}: {self._done}/{self._total} {self._unit}{left}"

@@ -64,7 +64,10 @@ egl_works() {
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec 9<infra/setup.sh
-flock 9  # two `make` at the same time: the second one waits and then has nothing to do
+if ! flock --nonblock 9; then  # two `make` at the same time: the second one waits and then has nothing to do
+    say "waiting for another \`make\` that sets up .venv"
+    flock 9
+fi
 
 # The stamp says what was installed and from which inputs; it lies in the environment and goes with it.
 key=$(cat pyproject.toml infra/constraints.txt infra/setup.sh | sha256sum | cut -d' ' -f1)

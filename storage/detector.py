@@ -51,7 +51,8 @@ def find_weights(path: str | os.PathLike[str] | None = None) -> Weights:
         what = f"there is no file {chosen}" if path is not None else nothing
         raise NoDetector(
             f"{what}: give the path of {WEIGHTS_NAME} (--weights), or install libdlib-data (Debian, Ubuntu). "
-            "It is never downloaded here, and its terms exclude commercial use"
+            "It is never downloaded here, and its terms exclude commercial use. Or let a system find them that you "
+            "trained: `facefoundry predict CHECKPOINT PICTURE` writes a .json that `fit --landmarks` reads"
         )
     digest = hashlib.sha256()
     with open(chosen, "rb") as stream:

@@ -39,6 +39,8 @@ def load_checkpoint(path: Path, *, system: str | None = None) -> dict[str, Any]:
 
     Raises BadCheckpoint, which says what is wrong and what to do.
     """
+    if path.is_dir():
+        raise BadCheckpoint(f"{path} is a folder: name the last.pt or best.pt of a training's folder")
     try:
         _check_bytes(path)
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -27,6 +27,8 @@ def logged(step: int, **changes: object) -> Progress:
 def test_work_that_reports_nothing_for_long_is_told_of_by_the_clock(capsys):
     with shown("build", 10) as report:
         report(3)
+        time.sleep(0.25)
+        capsys.readouterr()
         time.sleep(0.3)
     lines = capsys.readouterr().err.splitlines()
     assert 2 <= len(lines) <= 7
@@ -40,6 +42,12 @@ def test_work_that_reports_often_is_told_of_no_more_often_and_at_its_end(capsys)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) < 10
     assert lines[-1].startswith("build: 1000/1000 samples")
+
+
+def test_what_is_done_at_once_has_no_rate(capsys):
+    with shown("fit", 1, unit="pictures") as report:
+        report(1)
+    assert capsys.readouterr().err == "fit: 1/1 pictures\n"
 
 
 def test_of_nested_works_the_inner_one_speaks_and_then_the_outer_one_again(capsys):
@@ -62,7 +70,7 @@ def test_every_command_says_in_a_pipe_that_it_lives_and_under_json_nothing(run, 
         return load_model(model)
 
     monkeypatch.setattr("geometry.load_model", slow)
-    assert re.match(r"(model info: \d+ s\n)+$", run("model", "info", "built-in").err)
+    assert re.match(r"(model info: running for \d+ s\n)+$", run("model", "info", "built-in").err)
     assert run("model", "info", "built-in", "--json").err == ""
 
 
