@@ -21,6 +21,8 @@ ProgressMaker = Callable[[int], AbstractContextManager[Report]]
 _SECONDS_BETWEEN_LINES = 5.0
 _LEAST_SECONDS_OF_A_RATE = 0.2
 """What took less says nothing of how fast the next would be."""
+_SECONDS_OF_ONE_PRESS = 0.3
+"""Of Ctrl-C: people do not press it twice as fast, and programs that start others send it twice."""
 
 
 def silent(n: int) -> None:
@@ -59,13 +61,20 @@ def counted(progress: ProgressMaker) -> Iterator[Callable[[int, int], None]]:
 def told_once() -> Iterator[Callable[[], bool]]:
     """A function that says whether Ctrl-C was pressed within the block; a second one ends the program as usual.
 
-    The first lets a training write its checkpoint. Off the main thread, where Python hears no signals, nothing changes.
+    The first lets a training write its checkpoint. What follows at once is the same one: `timeout -s INT` signals a program, and
+    then its group. Off the main thread, where Python hears no signals, nothing changes.
     """
     heard = threading.Event()
+    heard_at = 0.0
 
     def hear(number: int, frame: object) -> None:
-        heard.set()
-        signal.signal(signal.SIGINT, before)
+        nonlocal heard_at
+        if not heard.is_set():
+            heard_at = time.monotonic()
+            heard.set()
+        elif time.monotonic() - heard_at > _SECONDS_OF_ONE_PRESS:
+            signal.signal(signal.SIGINT, before)
+            signal.raise_signal(signal.SIGINT)
 
     if threading.current_thread() is not threading.main_thread():
         yield heard.is_set

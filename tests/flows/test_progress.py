@@ -1,12 +1,13 @@
 """Progress in a pipe: a line every five seconds by the clock, whatever the work does meanwhile."""
 
 import re
+import signal
 import time
 
 import pytest
 
 from flows import progress
-from flows.progress import alive, shown, told_meanwhile
+from flows.progress import alive, shown, told_meanwhile, told_once
 from flows.training_progress import counting, training_shown
 from train.run_log import Progress
 
@@ -42,6 +43,19 @@ def test_work_that_reports_often_is_told_of_no_more_often_and_at_its_end(capsys)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) < 10
     assert lines[-1].startswith("build: 1000/1000 samples")
+
+
+def test_ctrl_c_that_comes_twice_at_once_is_one_and_a_later_one_ends(monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_OF_ONE_PRESS", 0.1)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), told_once() as stop:
+        assert not stop()
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert stop()
+        time.sleep(0.12)
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_what_is_done_at_once_has_no_rate(capsys):
