@@ -47,7 +47,9 @@ def export_mesh(
 
     linear = None if colors is None or format != "glb" else linear_from_srgb(colors)
     bytes_of = colors if linear is None else None
-    mesh = trimesh.Trimesh(vertices.astype(np.float64), triangles, vertex_colors=bytes_of, process=False, validate=False)
+    mesh = trimesh.Trimesh(
+        vertices.astype(np.float64), triangles, vertex_colors=bytes_of, process=False, validate=False
+    )
     options: dict[str, Any] = {}
     if linear is not None:
         mesh.vertex_attributes[_LINEAR] = linear
