@@ -34,22 +34,8 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=9)
     rounds = arguments.parse_args().rounds
     model = load_model("built-in")
-    closed = np.concatenate([model.triangles, model.closing_triangles])
-    atlas = UVAtlas(model.uv.astype(np.float64), closed)
-    template = FieldTemplate.of(model, atlas, part_map(densereg_parts(model), atlas, 512))
-    rng = np.random.default_rng(3)
-    coefficients = Coefficients(
-        np.stack([model.draw_identity(rng) for _ in range(N_PEOPLE)]),
-        np.stack([model.draw_expression(rng) for _ in range(N_PEOPLE)]),
-    )
-    cameras = [
-        ScaledOrthographicCamera(
-            rng.uniform(1.1, 1.4),
-            rotation_from_euler(rng.normal(0, 0.17), np.deg2rad(rng.uniform(-80, 80)), rng.normal(0, 0.14)),
-            np.array([*(128 + rng.normal(0, 6, 2)), 0.0]),
-        )
-        for _ in range(N_PEOPLE)
-    ]
+    template = template_of(model)
+    coefficients, cameras = people(model, N_PEOPLE)
 
     def heads() -> np.ndarray:
         shapes = model.vertices(coefficients)
@@ -84,6 +70,30 @@ def main() -> None:
         middle = statistics.median(seconds)
         rate = f", {1 / middle:.0f} a second" if name in ("together", "one by one") else ""
         print(f"  {name:28}{1000 * middle:6.2f} ms a picture, best {1000 * min(seconds):.2f}{rate}")
+
+
+def template_of(model) -> FieldTemplate:
+    """The model's own atlas with DenseReg's parts."""
+    atlas = UVAtlas(model.uv.astype(np.float64), np.concatenate([model.triangles, model.closing_triangles]))
+    return FieldTemplate.of(model, atlas, part_map(densereg_parts(model), atlas, 512))
+
+
+def people(model, n: int) -> tuple[Coefficients, list[ScaledOrthographicCamera]]:
+    """n faces that fill pictures of 256²."""
+    rng = np.random.default_rng(3)
+    coefficients = Coefficients(
+        np.stack([model.draw_identity(rng) for _ in range(n)]),
+        np.stack([model.draw_expression(rng) for _ in range(n)]),
+    )
+    cameras = [
+        ScaledOrthographicCamera(
+            rng.uniform(1.1, 1.4),
+            rotation_from_euler(rng.normal(0, 0.17), np.deg2rad(rng.uniform(-80, 80)), rng.normal(0, 0.14)),
+            np.array([*(128 + rng.normal(0, 6, 2)), 0.0]),
+        )
+        for _ in range(n)
+    ]
+    return coefficients, cameras
 
 
 def timed(run: Callable[[], object]) -> float:

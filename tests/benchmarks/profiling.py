@@ -51,11 +51,16 @@ def likeness(people: int) -> None:
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 
+def a_head():
+    """One that is rendered from almost in front."""
+    face = draw_face(Family(3, 0, 0, 1))
+    return heads().RenderedHead.of(face.coefficients, face.mesh.texture, yaw=0.1, pitch=0.1, seed=0)
+
+
 def speed() -> None:
     cv2.setNumThreads(1)
     recipe = ProfilesRecipe(load_built_in())
-    face = draw_face(Family(3, 0, 0, 1))
-    head = heads().RenderedHead.of(face.coefficients, face.mesh.texture, yaw=0.1, pitch=0.1, seed=0)
+    head = a_head()
     jpeg = encode_jpeg(head.drawn(head.camera))
     yaws = np.radians(np.arange(15, 91, 5))
     seconds = {"decode": 0.0, "mesh": 0.0, "turn": 0.0, "landmarks": 0.0, "encode": 0.0}

@@ -4,6 +4,7 @@ import gc
 import importlib.util
 import json
 import math
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -163,6 +164,20 @@ def test_the_limit_is_the_longer_of_moving_and_computing():
     computed = Measured(replace(_row(), megabytes=4.0, megaflops=100.0))
     assert report.least_ms(moved, MACHINE) == 2.0  # 32 MB read or written, where 8 GB/s are copied, which is both
     assert report.least_ms(computed, MACHINE) == 2.0  # 100 Mflop at 50 Gflop/s
+
+
+def test_the_page_and_its_json_are_of_one_run():
+    docs = Path(__file__).parents[2] / "docs"
+    page, run = (docs / "benchmarks.md").read_text(), json.loads((docs / "benchmarks.json").read_text())
+    load, gigabytes = run["machine"]["load"], run["machine"]["copy_gb_s"]
+    assert f"load {load} when the run began" in page
+    assert f"one thread copies {gigabytes} GB/s" in page
+    assert re.findall(r"^\| \*\*([^*]+)\*\*: ", page, re.MULTILINE) == [row["name"] for row in run["rows"]]
+    for row in run["rows"]:
+        for beside, ratio in row["ratios"].items():
+            shown = f"{report._short(ratio['wall']['median'])} ×"
+            lines = [line for line in page.splitlines() if f"| {beside} |" in line]
+            assert any(shown in line for line in lines), f"{row['name']} beside {beside}: {shown}"
 
 
 def test_a_run_is_written_between_the_marks_of_a_page_and_nowhere_else(tmp_path):

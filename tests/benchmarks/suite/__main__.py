@@ -23,7 +23,7 @@ from pathlib import Path
 import cv2
 from threadpoolctl import threadpool_limits
 
-from tests.benchmarks.suite import machine, report
+from tests.benchmarks.suite import device, machine, report
 from tests.benchmarks.suite.every_row import every_row
 from tests.benchmarks.suite.material import FULL, QUICK, Material
 from tests.benchmarks.suite.rows import Measured, Row, measure
@@ -32,12 +32,14 @@ from tests.benchmarks.suite.rows import Measured, Row, measure
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two minutes: fewer pictures, jobs once")
-    parser.add_argument("--gpu", action="store_true", help="the rows of the device too")
+    parser.add_argument("--gpu", action="store_true", help="the rows of a CUDA device too")
     parser.add_argument("--only", nargs="+", default=[""], help="only the rows whose names hold one of these texts")
     parser.add_argument("--out", type=Path, help="everything measured, as JSON")
     parser.add_argument("--plot", type=Path, help="the ratios as a picture")
     parser.add_argument("--markdown", type=Path, help="a page whose marked part is written anew")
     given = parser.parse_args()
+    if given.gpu and (lacking := device.lacking()):
+        parser.error(f"--gpu: {lacking}")
     began = time.monotonic()
     command = command_of(given)
     facts = machine.description()
@@ -75,7 +77,7 @@ def timed(row: Row, *, is_quick: bool) -> Measured:
     else:
         turn_s, row_s, rounds = (0.02, 3.0, 7) if is_quick else (0.1, 20.0, 15)
         result = measure(row, turn_s=turn_s, row_s=row_s, rounds=rounds)
-    ratios = [f"{result.ratio(name).median:.2f} × {name}" for name in result.spent if name != row.ours.name]
+    ratios = [f"{result.ratio(name, row.clock).median:.2f} × {name}" for name in result.spent if name != row.ours.name]
     print(f"{row.name}: {', '.join(ratios)} [{time.monotonic() - began:.0f} s]", file=sys.stderr, flush=True)
     return result
 

@@ -1,5 +1,6 @@
 """Rows of the device (`--gpu`): what torch does there, beside our own compiled code on one core of the CPU."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,8 +14,22 @@ from tests.benchmarks.suite.material import Material
 from tests.benchmarks.suite.rows import Contender, Row
 
 
+def lacking() -> str:
+    """Why these rows cannot be measured here, in a sentence; nothing where they can."""
+    if importlib.util.find_spec("torch") is None:
+        return "the rows of the device need torch: pip install '.[train]'"
+    import torch
+
+    if torch.cuda.is_available():
+        return ""
+    why = "is built for the CPU alone" if torch.version.cuda is None else "finds no CUDA device on this machine"
+    return (
+        f"the rows of the device need one, and torch {torch.__version__} {why}; without --gpu all others are measured"
+    )
+
+
 def rows(material: Material) -> Iterator[Row]:
-    """On a CUDA device where there is one, else with torch on the CPU, which only shows that they run."""
+    """On a CUDA device where there is one, else with torch on the CPU, which only shows (to tests) that they run."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -38,7 +38,7 @@ class Sizes:
 
 FULL = Sizes()
 FEW = ("--identities", "2", "--expressions", "1", "--views", "8")
-QUICK = Sizes(photographs=16, fitted=32, samples=64, pictures=192, usual=64, many=64, drawn=FEW)
+QUICK = Sizes(photographs=16, fitted=32, samples=64, pictures=128, usual=32, many=32, drawn=FEW)
 TINY = Sizes(faces=2, photographs=2, fitted=2, samples=4, pictures=2, usual=1, many=2, size_px=128,
              drawn=("--identities", "1", "--expressions", "1", "--views", "2", "--workers", "1"))  # fmt: skip
 
@@ -99,6 +99,11 @@ class Material:
     def few(self) -> Path:
         """`many` of the same pictures."""
         return self._part("few", self.sizes.many)
+
+    @cached_property
+    def two(self) -> Path:
+        """Two of them."""
+        return self._part("two", 2)
 
     @cached_property
     def for_usual(self) -> Path:

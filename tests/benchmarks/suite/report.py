@@ -209,6 +209,7 @@ def plot(results: Sequence[Measured], path: Path) -> None:
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_yticks(places, [name for name, _, _ in bars], fontsize=7)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel("the baseline's CPU time over ours (right of 1: ours is faster)")
     figure.savefig(path, dpi=130)

@@ -1,27 +1,33 @@
 """Rows of the stages between a file's bytes and a sample in memory."""
 
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
+import skimage.data
 import skimage.exposure
 import skimage.io
 import skimage.transform
 
+from flows.face_profiles import ProfilesRecipe
 from geometry.fit import FitConfig, LandmarkFitter
 from render.augmentation import augment_picture
 from render.augmentation_draws import AugmentationDraw
+from render.correspondence import draw_fields
 from render.crop import CropConfig, crop_from_landmarks, warp_image
 from render.moved_labels import Move, moved_labels
 from render.people_config import PRESETS
-from render.zbuffer import rasterize
+from render.profiling import MeshedPicture, turned_camera
+from render.zbuffer import rasterize, rasterize_one_by_one
 from storage import people
 from storage.images import decode_image
-from tests.benchmarks import augmentation_speed, fit_speed, people_speed, zbuffer_speed
+from storage.jpeg import decode_jpeg, encode_jpeg
+from tests.benchmarks import augmentation_speed, field_speed, fit_speed, people_speed, profiling, zbuffer_speed
 from tests.benchmarks.suite.material import Material
-from tests.benchmarks.suite.rows import Contender, Goal, Row, needing
+from tests.benchmarks.suite.rows import Baseline, Contender, Goal, Row, needing
 from tests.benchmarks.usual_recipe import render_colors
 
 COMPILED_LOOP = "compiled loop"
@@ -29,8 +35,8 @@ COMPILED_LOOP = "compiled loop"
 
 def rows(material: Material) -> Iterator[Row]:
     """In the order in which a sample meets them."""
-    for make in (decode, crop, vertices, atlas_map, z_buffer, fit, augment, augment_labels, draw_people):
-        yield make(material)
+    yield from (make(material) for make in (decode, crop, vertices, atlas_map, z_buffer, field, fit, fit_marching))
+    yield from (make(material) for make in (augment, augment_labels, turn_faces, draw_people))
 
 
 def decode(material: Material) -> Row:
@@ -135,13 +141,17 @@ def z_buffer(material: Material) -> Row:
         Contender("rasterize", lambda: rasterize(faces, triangles, size_hw=(256, 256)), n),
         (
             Contender(COMPILED_LOOP, lambda: zbuffer_speed.as_usual(faces, triangles, 256), n),
+            Contender("our kernel for one image", lambda: rasterize_one_by_one(faces, triangles, size_hw=(256, 256)), n),
             needing("moderngl", "moderngl", with_gl, "moderngl on EGL"),
             needing("embreex", "embreex", with_embree, "trimesh with embreex"),
         ),
         why="Sixteen faces in SIMD lanes (AVX-512; narrower vectors gain less). OpenGL must send the vertices and read the "
-        "buffers back, here from Mesa's software renderer; a ray a pixel needs a tree of each mesh first. "
-        "docs/zbuffer.md has the stages.",
-        goals=(Goal(COMPILED_LOOP, 4.0, limit="AVX-512 and near caches without neighbours are needed"),),
+        "buffers back, here from Mesa's software renderer; a ray a pixel needs a tree of each mesh first (of the first face "
+        "alone, which is enough to see it). docs/zbuffer.md has the stages.",
+        goals=(
+            Goal(COMPILED_LOOP, 4.0, limit="AVX-512 and near caches without neighbours are needed"),
+            Goal("our kernel", 2.0, limit="AVX-512 is needed"),
+        ),
         megabytes=(2 * 20 * 256 * 256 + faces[0].nbytes + triangles.nbytes) / 1e6,
     )  # fmt: skip
 
@@ -195,47 +205,113 @@ def _ray_z_buffer(face: np.ndarray, triangles: np.ndarray) -> Callable[[], None]
     return run
 
 
+def field(material: Material) -> Row:
+    model, recipe, n = material.model, material.usual, material.sizes.faces
+    template = field_speed.template_of(model)
+    coefficients, cameras = field_speed.people(model, n)
+    identity, expression = (part.astype(np.float32) for part in (coefficients.identity, coefficients.expression))
+    triangles, uv, size = np.ascontiguousarray(model.triangles), model.uv.astype(np.float32), template.part_map.shape[0]
+    modes = model.n_identity + model.n_expression
+
+    def together() -> None:
+        shapes = model.vertices(coefficients)
+        heads = np.stack([camera.project(shape) for camera, shape in zip(cameras, shapes, strict=True)])
+        draw_fields(template, heads, size_hw=(256, 256))
+
+    def usual() -> None:
+        for i, camera in enumerate(cameras):
+            shape = recipe.mean + recipe.identity @ identity[i, :, None] + recipe.expression @ expression[i, :, None]
+            head = camera.project(shape.reshape(-1, 3)).astype(np.float32)
+            ids, weights, _ = (each[0] for each in zbuffer_speed.as_usual(head[None], triangles, 256))
+            seen = ids >= 0
+            at = (uv[triangles[ids[seen]]] * weights[seen][:, :, None]).sum(axis=1)
+            place = np.rint(at * (size - 1)).astype(int)
+            template.part_map[size - 1 - place[:, 1], place[:, 0]]
+
+    return Row(
+        "field", f"u, v, parts and depth at 256² from coefficients, {n} at once",
+        Contender("vertices and draw_fields", together, n),
+        (Contender("NumPy, and the compiled loop for the z-buffer", usual, n),),
+        why="Two fifths of what it gains are the vertices' one product, a quarter the z-buffer's lanes, the rest a compiled "
+        "loop where the baseline interpolates with NumPy. The baseline leaves out what ours has besides: eyes and mouth "
+        "closed, background, ignored boxes. docs/zbuffer.md has the stages.",
+        goals=(Goal("NumPy", 0.0, seconds=0.005, limit="200 a second take a quiet core with AVX-512"),),
+        megabytes=(4 * 3 * model.n_vertices * (modes / n + 2) + 2 * 20 * 256**2 + triangles.nbytes + 14 * 256**2) / 1e6,
+    )  # fmt: skip
+
+
+def _fitted_people(material: Material):
+    """As docs/fitting.md has them: turned by up to 40°, and a pixel of noise."""
+    n = material.sizes.fitted
+    people = fit_speed.fit_faces.draw_people(
+        material.model, n, seed=1, yaw_deg=(0.0, 40.0), pitch_deg=15.0, roll_deg=15.0
+    )
+    return people, np.random.default_rng(2).normal(size=(n, 68, 2))
+
+
+def _in_turn(one: Callable[[int], None]) -> Callable[[], None]:
+    """A face a call, the next one each time."""
+    number = itertools.count()
+    return lambda: one(next(number))
+
+
+def _eos(material: Material, landmarks: np.ndarray, *, whole: bool, name: str) -> Baseline:
+    def ready() -> Contender:
+        return Contender(name, _in_turn(fit_speed.eos_fit(material.model, landmarks, whole=whole)))
+
+    return needing("eos", "eos-py", ready, name)
+
+
 def fit(material: Material) -> Row:
-    model = material.model
-    n, size_hw = material.sizes.fitted, fit_speed.SIZE_HW
-    people = fit_speed.fit_faces.draw_people(model, n, seed=1, yaw_deg=(0.0, 40.0), pitch_deg=15.0, roll_deg=15.0)
-    landmarks = people.landmarks_px + np.random.default_rng(2).normal(size=(n, 68, 2))
+    model, n, size_hw = material.model, material.sizes.fitted, fit_speed.SIZE_HW
+    people, noise = _fitted_people(material)
+    landmarks = people.landmarks_px + noise
     fitter = LandmarkFitter.of(model, config=FitConfig(noise_px=1.0))
     plain = LandmarkFitter.of(model, config=FitConfig(noise_px=1.0, scale_estimate="joint"))
-
-    def with_eos(whole: bool, name: str) -> Contender:
-        one = fit_speed.eos_fit(model, landmarks, whole=whole)
-        return Contender(name, lambda: one(0))
-
-    def eos(whole: bool, name: str):
-        return needing("eos", "eos-py", lambda: with_eos(whole, name), name)
-
     minimiser = fit_speed.reference.reference_minimise_two_point
-    scipy_one = fit_speed.scipy_fit(plain, landmarks, minimiser, fit_speed.OWN)
     small = 68 * 2
     return Row(
         "fit", f"68 landmarks, {model.n_identity + model.n_expression} modes, {n} faces in a batch",
         Contender("LandmarkFitter.fit", lambda: fitter.fit(landmarks, image_size_hw=size_hw), n),
         (
-            eos(True, "eos-py"),
-            eos(False, "eos-py, model cut to 68 vertices,"),
-            Contender("SciPy least_squares", lambda: scipy_one(0)),
+            _eos(material, landmarks, whole=True, name="eos-py"),
+            _eos(material, landmarks, whole=False, name="eos-py, model cut to 68 vertices,"),
+            Contender("SciPy least_squares", _in_turn(fit_speed.scipy_fit(plain, landmarks, minimiser, fit_speed.OWN))),
         ),
         why="Only the landmarks' rows of the model are touched, the coefficients are eliminated and the whole batch is one "
         "product; what is left is a Cholesky factor of 136 rows an iteration. eos evaluates its model anew in every "
-        "iteration, SciPy all differences.",
+        "iteration, SciPy all differences; both take one face at a time, the next one each time.",
         goals=(
-            Goal("eos-py", 100.0, limit="a Cholesky factor of 136 rows an iteration"),
-            Goal("SciPy", 200.0, limit="a Cholesky factor of 136 rows an iteration"),
+            Goal("eos-py", fit_speed.TIMES_EOS, limit="a Cholesky factor of 136 rows an iteration"),
+            Goal("SciPy", fit_speed.TIMES_SCIPY, limit="a Cholesky factor of 136 rows an iteration"),
         ),
         megaflops=6 * (small**3 / 3 + 2 * small**2 * 9) / 1e6,
+    )  # fmt: skip
+
+
+def fit_marching(material: Material) -> Row:
+    people, noise = _fitted_people(material)
+    n, outlined = material.sizes.fitted, people.outlined_px("evenly")[0] + noise
+    fitter = LandmarkFitter.of(material.model, config=FitConfig(noise_px=1.0, contour="march"))
+    return Row(
+        "fit, marching", f"the same, jaw points on the visible outline, {n} faces in a batch",
+        Contender("LandmarkFitter.fit", lambda: fitter.fit(outlined, image_size_hw=fit_speed.SIZE_HW), n),
+        (_eos(material, people.landmarks_px + noise, whole=True, name="eos-py, points pinned,"),),
+        why="The outline is sought on the present fit before every step until the steps are small. eos pins the points to "
+        "vertices and gets them there, which is less work.",
+        goals=(Goal("eos-py", fit_speed.TIMES_EOS_MARCHING, limit="the outline is sought before every step"),),
     )  # fmt: skip
 
 
 def augment(material: Material) -> Row:
     picture = np.ascontiguousarray(material.augmented[0]["image"])
     draw = AugmentationDraw(0, augmentation_speed.GEOMETRY, augmentation_speed.COLOUR, ())
-    jpeg = cv2.imencode(".jpg", material.photographs[0][97:353, 97:353, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+    drawn, photograph = material.photographs[0][97:353, 97:353], skimage.data.astronaut()[:256, 96:352]
+
+    def decoding(crop: np.ndarray) -> Callable[[], object]:
+        jpeg = cv2.imencode(".jpg", np.ascontiguousarray(crop[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+        return lambda: cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+
     move = augmentation_speed.GEOMETRY.augmented_from_crop(augmentation_speed.SIZE)
     inverse = skimage.transform.SimilarityTransform(np.asarray(move.matrix) @ np.diag([-1.0, 1.0, 1.0])).inverse
     colour = augmentation_speed.COLOUR
@@ -250,11 +326,14 @@ def augment(material: Material) -> Row:
         Contender("augment_picture", lambda: augment_picture(picture, draw, size_px=augmentation_speed.SIZE)),
         (
             Contender("scikit-image warp and exposure", usual),
-            Contender("decoding such a picture", lambda: cv2.imdecode(jpeg, cv2.IMREAD_COLOR)),
+            Contender("decoding a photograph's crop", decoding(photograph)),
+            Contender("decoding a drawn, smooth crop", decoding(drawn)),
         ),
         why="Geometry is one warp of bytes in fixed point, all colour changes are one table of 256 levels a channel. "
-        "Decoding is the yardstick: reading must not wait for augmentation.",
-        goals=(Goal("decoding", 1.0, limit="one bilinear warp takes as long as a smooth JPEG of 256² to decode"),),
+        "Decoding is the yardstick, JPEG of quality 95: reading must not wait for augmentation. Nearly all of "
+        "ours is the warp, whatever is in the picture; a smooth JPEG has fewer coefficients to decode. docs/augmentation.md "
+        "has each operation.",
+        goals=(Goal("decoding a photograph", 1.0, limit="one bilinear warp takes as long as a JPEG of 256² to decode"),),
         megabytes=2 * picture.nbytes / 1e6,
     )  # fmt: skip
 
@@ -278,6 +357,33 @@ def augment_labels(material: Material) -> Row:
         (Contender("compiled loop, map drawn anew", usual),),
         why="A stored map is moved by one affine map of its texels, and mirrored by a table; nothing is rasterised.",
         megabytes=2 * 4 * 3 * size * size / 1e6,
+    )  # fmt: skip
+
+
+def turn_faces(material: Material) -> Row:
+    head = profiling.a_head()
+    recipe, triangles = ProfilesRecipe(material.model), np.ascontiguousarray(material.model.triangles)
+    picture = head.drawn(head.camera)
+    jpeg, size, yaws = encode_jpeg(picture), picture.shape[0], np.radians(np.arange(15, 91, 5))
+
+    def turned() -> None:
+        meshed = MeshedPicture.of(decode_jpeg(jpeg), head.model, head.vertices, head.camera)
+        cameras = [turned_camera(head.camera, yaw=float(yaw), pivot=meshed.pivot) for yaw in yaws]
+        for view in meshed.seen_by(cameras):
+            recipe.marched(head.vertices, head.coefficients, view.camera)
+            encode_jpeg(view.image)
+
+    def bare() -> None:
+        for yaw in yaws:
+            camera = turned_camera(head.camera, yaw=float(yaw), pivot=head.vertices.mean(axis=0))
+            zbuffer_speed.as_usual(camera.project(head.vertices).astype(np.float32)[None], triangles, size)
+
+    return Row(
+        "turn faces", f"a view of {size}² from JPEG to JPEG, {len(yaws)} views of a photograph",
+        Contender("MeshedPicture.seen_by", turned, len(yaws)),
+        (Contender("compiled loop, z-buffer of the bare face", bare, len(yaws)),),
+        why="The baseline is a fraction of the work: no background, colours, landmarks or JPEG. Ours draws sixteen views in "
+        "SIMD lanes, of a mesh that covers the whole picture. docs/profiling.md has the stages.",
     )  # fmt: skip
 
 
