@@ -33,8 +33,9 @@ from storage.bad_sample import BadSample, Rejected
 from storage.contour_landmarks import ContourLandmarks, contour_landmarks_path, write_contour_landmarks
 from storage.file_names import view_of_path
 from storage.images import decode_image, decode_photograph
-from storage.jpeg import encode_jpeg, write_atomically
+from storage.jpeg import encode_jpeg
 from storage.mat_reader import process_reader
+from storage.whole_files import write_atomically
 
 VIEWS_AT_ONCE = 16
 """Views that the z-buffer draws at once, one in each SIMD lane."""

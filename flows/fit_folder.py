@@ -22,7 +22,8 @@ from geometry.rotation import rotation_from_euler
 from storage.annotations import write_annotation
 from storage.dataset import open_dataset
 from storage.fit_files import FOLDER_MARKER
-from storage.jpeg import encode_jpeg, write_atomically
+from storage.jpeg import encode_jpeg
+from storage.whole_files import write_atomically
 
 SOURCES_FOLDER = "sources"
 """In the output folder: what was written to be read as a source."""

@@ -20,12 +20,13 @@ from storage.detector import LICENCE, LandmarkDetector, NoDetector, find_weights
 from storage.fit_files import SUFFIX, FitFile, write_fit_file
 from storage.folder_walk import composed, split_suffix
 from storage.images import MAX_IMAGE_FILE_BYTES, decode_photograph
-from storage.jpeg import encode_jpeg, write_atomically
+from storage.jpeg import encode_jpeg
 from storage.landmark_files import LANDMARK_SUFFIXES, read_landmarks
 from storage.landmark_tables import TABLE_SUFFIXES, TableRow, read_landmark_table
 from storage.manifest import ModelInfo
 from storage.photographs import Origin
 from storage.regular_files import read_regular_file
+from storage.whole_files import write_atomically
 
 
 @dataclass(frozen=True, slots=True)

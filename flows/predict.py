@@ -22,9 +22,9 @@ from flows.prediction_files import FaceFiles, described, field_fitter, write_arr
 from flows.prediction_pictures import draw_points
 from render.preview import encode_png
 from storage.bad_sample import BadSample, Rejected
-from storage.jpeg import write_atomically
 from storage.json_files import plain
 from storage.mesh_export import Format
+from storage.whole_files import write_atomically
 
 if TYPE_CHECKING:
     from train.prediction import Prediction

@@ -22,9 +22,9 @@ from geometry.models import load_model
 from render.field_fit import FieldFitter
 from render.preview import encode_png
 from render.vertex_colors import vertex_colors
-from storage.jpeg import write_atomically
 from storage.json_files import plain
 from storage.mesh_export import Format, export_mesh, upright_from_picture
+from storage.whole_files import write_atomically
 
 if TYPE_CHECKING:
     from train.prediction import Prediction, Predictor

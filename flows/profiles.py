@@ -34,12 +34,12 @@ from flows.progress import ProgressMaker, silent_for
 from storage.bad_sample import BadSample, Rejected
 from storage.drawn_folder import licence_of, unfinished_name
 from storage.fit_files import FOLDER_MARKER, folder_record
-from storage.jpeg import write_atomically
 from storage.json_files import read_json_object
 from storage.manifest import digest_of
 from storage.processes import usable_cores
 from storage.publish import builders_lock
 from storage.sources import Source, SourceItem, fingerprint_sources, open_source
+from storage.whole_files import write_atomically
 
 PROFILES_RECIPE_VERSION = 1
 """Raised by hand whenever the same config and source would give other bytes than before."""

@@ -319,7 +319,7 @@ def _write_card(
     done: TrainingDone, system: "System", run_config: "RunConfig", preset: str, chosen: _Validation
 ) -> None:
     """`card.md` and `metrics.json` beside the checkpoints."""
-    from storage.jpeg import write_atomically
+    from storage.whole_files import write_atomically
     from train.run_log import read_log
 
     manifest = chosen.training.manifest

@@ -15,7 +15,6 @@ Three traps of the files are taken care of, because their arrays look right and 
 import io
 import json
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from storage.json_files import read_json_object
 from storage.mat_child import MAX_FILE_BYTES
 from storage.mat_reader import Variables, read_mat
 from storage.regular_files import read_regular_file
+from storage.whole_files import write_atomically
 
 Kind = Literal["300W-LP", "AFLW2000-3D"]
 Compat = Literal["face3d"]
@@ -297,8 +297,8 @@ def write_annotation(
     if os.path.lexists(path.parent / SIDECAR_NAME):
         check_sidecar(path.parent, model)
     else:
-        _write_atomically(path.parent / SIDECAR_NAME, _sidecar_text(model).encode())
-    _write_atomically(path, mat_bytes(variables))
+        write_atomically(path.parent / SIDECAR_NAME, _sidecar_text(model).encode())
+    write_atomically(path, mat_bytes(variables))
 
 
 def mat_bytes(variables: Mapping[str, np.ndarray]) -> bytes:
@@ -308,12 +308,6 @@ def mat_bytes(variables: Mapping[str, np.ndarray]) -> bytes:
     stream = io.BytesIO()
     scipy.io.savemat(stream, dict(variables), do_compression=True)
     return _HEADER + stream.getvalue()[len(_HEADER) :]
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)  # no fsync: a folder of samples can be made again
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from geometry.landmarks import N_LANDMARKS
 from storage.annotations import mat_bytes
 from storage.bad_sample import BadSample
-from storage.jpeg import write_atomically
 from storage.mat_child import MAX_FILE_BYTES
 from storage.mat_reader import read_mat
 from storage.regular_files import read_regular_file
+from storage.whole_files import write_atomically
 
 FOLDER = "landmarks"
 

@@ -8,8 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.jpeg import write_atomically
 from storage.json_files import read_json_object
+from storage.whole_files import write_atomically
 
 DRAWN_LICENCE = "CC0-1.0 (drawn from the built-in model)"
 

@@ -24,9 +24,10 @@ from render.backgrounds import draw_background
 from render.correspondence import CorrespondenceField, draw_field
 from render.ear_field import head_with_ear
 from storage.drawn_folder import DrawnFolder
-from storage.jpeg import encode_jpeg, write_atomically
+from storage.jpeg import encode_jpeg
 from storage.landmark_files import write_pts
 from storage.synthetic import Family, Shot, draw_face, draw_picture, draw_shot
+from storage.whole_files import write_atomically
 
 RECIPE = 1
 """Raised by hand when the same seed gives other bytes than before."""

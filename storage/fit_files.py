@@ -18,11 +18,11 @@ from geometry.frames import Similarity2D
 from geometry.landmarks import N_LANDMARKS
 from geometry.morphable_model import Coefficients, MorphableModel
 from storage.bad_sample import BadSample
-from storage.jpeg import write_atomically
 from storage.json_files import read_json_object
 from storage.manifest import ModelInfo
 from storage.photographs import Origin
 from storage.regular_files import read_regular_file
+from storage.whole_files import write_atomically
 
 SUFFIX = ".fit.json"
 FOLDER_MARKER = "fits.json"

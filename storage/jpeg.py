@@ -1,8 +1,5 @@
 """Pictures of our own making as JPEG files: fixed settings, so that the same picture gives the same bytes."""
 
-import os
-from pathlib import Path
-
 import cv2
 import numpy as np
 from jaxtyping import UInt8
@@ -24,10 +21,3 @@ def decode_jpeg(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
     if picture is None:
         raise ValueError(f"{len(content)} bytes that are no picture: the file was damaged after it was written")
     return picture[:, :, ::-1]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The file appears whole or not at all; no fsync, since a folder of samples can be made again."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

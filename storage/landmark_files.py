@@ -30,10 +30,10 @@ from storage.annotations import landmarks_from_variables
 from storage.bad_sample import BadSample
 from storage.file_names import view_of_path
 from storage.folder_walk import split_suffix
-from storage.jpeg import write_atomically
 from storage.mat_child import MAX_FILE_BYTES
 from storage.mat_reader import MatReader, Variables, read_mat
 from storage.regular_files import read_regular_file
+from storage.whole_files import write_atomically
 
 LandmarkSuffix = Literal["pts", "json", "mat"]
 LANDMARK_SUFFIXES: tuple[LandmarkSuffix, ...] = ("pts", "json", "mat")

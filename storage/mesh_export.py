@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32, UInt8
 
 from geometry.mesh import signed_volume
-from storage.jpeg import write_atomically
+from storage.whole_files import write_atomically
 
 Format = Literal["obj", "ply", "glb"]
 

@@ -20,10 +20,11 @@ from render.shading import PhongLight
 from storage.annotations import write_annotation
 from storage.drawing_workers import drawn_by_workers
 from storage.drawn_folder import DrawnFolder
-from storage.jpeg import encode_jpeg, write_atomically
+from storage.jpeg import encode_jpeg
 from storage.landmark_files import write_pts
 from storage.people import Family, PeoplePlan, Split, draw_family, draw_picture, draw_shot, truth_of
 from storage.people_truth import SUFFIX
+from storage.whole_files import write_atomically
 
 
 def write_people_folder(

@@ -25,9 +25,9 @@ from geometry.camera import ScaledOrthographicCamera
 from geometry.mesh import Mesh
 from storage.bad_sample import BadSample
 from storage.images import decode_image
-from storage.jpeg import write_atomically
 from storage.mesh_export import export_mesh
 from storage.regular_files import read_regular_file
+from storage.whole_files import write_atomically
 
 MARKER = "renders.json"
 VIEWS = "views.json"

@@ -20,7 +20,8 @@ from geometry.fit import Fit, fit_landmarks
 from geometry.frames import Similarity2D
 from geometry.landmarks import JAW, MIRROR, N_LANDMARKS
 from storage.annotations import IMAGE_HEIGHT, write_annotation
-from storage.jpeg import decode_jpeg, encode_jpeg, write_atomically
+from storage.jpeg import decode_jpeg, encode_jpeg
+from storage.whole_files import write_atomically
 
 REAL_PHOTOGRAPH = "astronaut"
 STEM = f"{REAL_PHOTOGRAPH}_0"

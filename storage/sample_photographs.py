@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 
 from storage.annotations import read_annotation
-from storage.jpeg import write_atomically
 from storage.landmark_files import write_pts
 from storage.sources import open_source
 from storage.synthetic import MARKER_NAME
+from storage.whole_files import write_atomically
 
 
 def write_sample_photographs(folder: str | os.PathLike[str], sample: str | os.PathLike[str]) -> None:

@@ -38,8 +38,9 @@ from render.shading import ColorTransform, PhongLight
 from storage.annotations import IMAGE_HEIGHT, write_annotation
 from storage.drawing_workers import drawn_by_workers
 from storage.drawn_folder import DrawnFolder
-from storage.jpeg import decode_jpeg, encode_jpeg, write_atomically
+from storage.jpeg import decode_jpeg, encode_jpeg
 from storage.sample_photograph import write_photograph
+from storage.whole_files import write_atomically
 
 RECIPE = 1
 """Raised by hand when the same seed gives other bytes than before."""

@@ -23,8 +23,9 @@ from render.backgrounds import draw_background
 from render.portrait import draw_portrait
 from render.shading import ColorTransform, PhongLight
 from storage.annotations import write_annotation
-from storage.jpeg import encode_jpeg, write_atomically
+from storage.jpeg import encode_jpeg
 from storage.synthetic import MARKER_NAME, Face, Family, draw_face
+from storage.whole_files import write_atomically
 
 GROUPS_RECIPE = 1
 """Raised by hand when the same seed gives other bytes than before."""

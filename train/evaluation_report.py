@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from render.preview import color_values, encode_png, in_rows, titled
-from storage.jpeg import write_atomically
 from storage.json_files import plain
+from storage.whole_files import write_atomically
 from train.evaluation import METHODS, OURS, Evaluation, Shown
 
 METRICS, CURVES, PAGE, TEMPLATE, CARD = "metrics.json", "ced.png", "predictions.png", "template.png", "card.md"

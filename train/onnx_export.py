@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geometry.extras import how_to_get
-from storage.jpeg import write_atomically
+from storage.whole_files import write_atomically
 from train.graph_layers import padded_rows
 from train.prediction import Predictor
 from train.restore import Restored

@@ -23,7 +23,7 @@ import torch
 
 from flows.training import train_here
 from storage.dataset import open_dataset
-from storage.jpeg import write_atomically
+from storage.whole_files import write_atomically
 from train.evaluation import OURS
 from train.evaluation_datasets import evaluate_dataset
 from train.prediction import Predictor

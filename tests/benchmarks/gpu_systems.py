@@ -38,10 +38,10 @@ from flows.local import build_here
 from flows.presets import posmaps_300wlp
 from render.people_config import PRESETS
 from storage.dataset import open_dataset
-from storage.jpeg import write_atomically
 from storage.people import PeoplePlan
 from storage.people_folder import write_people_folder
 from storage.processes import usable_cores
+from storage.whole_files import write_atomically
 from train.device_targets import DeviceTargets
 from train.loader import make_loader
 from train.loop import compile_network

@@ -1,0 +1,18 @@
+"""Writing small files that appear whole or not at all: what can be made again, such as samples, reports and markers.
+
+Objects of published versions are written by :mod:`storage.store`, which syncs them to the disk as well.
+"""
+
+import os
+import threading
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write under a name of this thread's own and rename: a reader sees the old file, the new one, or none.
+
+    No fsync: after a loss of power the file may be gone, and is made again. Raises OSError.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
