@@ -6,16 +6,15 @@ shards' receipts on disk. What a sample is, only the recipe knows (:mod:`flows.r
 """
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,11 +22,10 @@ from threadpoolctl import threadpool_limits
 
 from flows.config import BuildConfig
 from flows.errors import ShardsDamaged, SourceChanged, TooManyBad
+from flows.models_at_hand import local_folder, model_at_hand
+from flows.planned_list import PICTURES_KEY, list_bytes, planned_pictures, stored_list
 from flows.recipe import PlannedFile, PlannedPicture, PlannedSource, Recipe, recipe_name, recipe_named
 from geometry import load_model
-from geometry.model_archive import open_model, save_model
-from geometry.models import BUILT_IN
-from geometry.morphable_model import DenseModel, MorphableModel
 from render.preview import Picture, encode_png
 from storage.bad_sample import BadSample
 from storage.card import card_objects
@@ -60,10 +58,7 @@ from storage.store import DamagedObject, MissingObject, Place, Store, place_of
 from storage.stores import store_at
 from storage.verify import MendingStore
 
-PICTURES_KEY = "pictures.json"
 CONTACT_SHEET_KEY = "contact_sheet.png"
-MODELS_FOLDER = "models"
-MODEL_SUFFIX = ".ffmodel.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +139,7 @@ class Planned:
     job: Job
     tables: Mapping[str, np.ndarray]
     pictures: bytes
-    """What :data:`PICTURES_KEY` will hold."""
+    """What :data:`flows.planned_list.PICTURES_KEY` will hold."""
 
 
 def planned_build(
@@ -194,7 +189,7 @@ def planned_build(
         n_slots=len(listing.pictures) * recipe.copies,
     )
     job = Job(root / config.name / plan.version, source_folder, location, plan, recipe=name)
-    return Planned(job, tables, _before_list(plan, "pictures") + listed + b"}")
+    return Planned(job, tables, list_bytes(plan, "pictures", listed))
 
 
 @contextmanager
@@ -222,32 +217,6 @@ def opened_build(
             version.put(PICTURES_KEY, planned.pictures)
         finished = {shard: ShardOutcome.of(receipt) for shard, receipt in finished_shards(version, plan).items()}
         yield Build(job, dataset, version, finished, published)
-
-
-def local_folder(out: Place) -> Path:
-    """Where what must be local lies, the sample and the converted model: `out`, or ``datasets`` for an object store."""
-    return out if isinstance(out, Path) else Path("datasets").absolute()
-
-
-def model_at_hand(model: str | Sequence[str], out: Place) -> tuple[MorphableModel, str]:
-    """The model, and where workers find it again: converted once, so that they share its pages."""
-    loaded = load_model(model)
-    if not isinstance(loaded, DenseModel):
-        return loaded, BUILT_IN
-    archive = model_archive_path(loaded, local_folder(out))
-    if not archive.exists():
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        save_model(loaded, archive)
-    if not isinstance(out, Path):  # readers of parametric data sets look for it there
-        store_at(out / MODELS_FOLDER).put_if_absent(archive.name, archive.read_bytes())
-    return open_model(archive, verify=True), str(
-        archive
-    )  # all workers will believe it, so every byte is looked at once
-
-
-def model_archive_path(model: DenseModel, out: Path) -> Path:
-    """Where the converted model lies, for builders and for readers of parametric data sets."""
-    return out / MODELS_FOLDER / f"{model.fingerprint}{MODEL_SUFFIX}"
 
 
 def _source_info(listing: PlannedSource, fingerprint: str) -> SourceInfo:
@@ -312,7 +281,7 @@ def _prepared_once(
 ) -> tuple[Recipe[Any, Any, Any], Sequence[PlannedPicture]]:
     """Once for each process, for the plan is the same in all of a version's jobs."""
     store, plan = store_at(folder), DatasetPlan.model_validate_json(plan_json)
-    pictures = _Pictures(_listed(store, plan, "pictures"))
+    pictures = planned_pictures(store, plan)
     maker = recipe_named(recipe)
     config = maker.config_type.model_validate(plan.config)
     return maker.prepared(config, load_model(model), pictures, partial(read_table, store)), pictures
@@ -399,72 +368,6 @@ def _publish_new(version: Store, job: Job) -> None:
     draft = draft_of(version, job.plan, recipe.merged)
     listed = {PICTURES_KEY: stored_list(version, job.plan, "pictures")}
     publish(version, draft, written=listed, shown=lambda: drawn_objects(job, ShardedDataset(version, draft)))
-
-
-def planned_list(version: Store, plan: DatasetPlan, name: str) -> list[list[str]]:
-    """The rows of the list that the plan wrote, which are called `name` in it. Raises as :func:`stored_list`."""
-    return _rows_of(_listed(version, plan, name))
-
-
-def _listed(version: Store, plan: DatasetPlan, name: str) -> bytes:
-    """The list alone, of what :func:`stored_list` gives."""
-    return stored_list(version, plan, name)[len(_before_list(plan, name)) : -1]
-
-
-def stored_list(version: Store, plan: DatasetPlan, name: str) -> bytes:
-    """The same as it is stored.
-
-    Whoever works by the list reads it here: no receipt answers for it, and a changed letter would be another sample.
-    Raises DamagedObject when it is not the plan's, and MissingObject.
-    """
-    data, before = version.get(PICTURES_KEY), _before_list(plan, name)
-    is_the_plans = hashlib.sha256(memoryview(data)[len(before) : -1]).hexdigest() == plan.sources[0].fingerprint
-    if not (is_the_plans and data.startswith(before) and data.endswith(b"}")):
-        raise _another_list()
-    return data
-
-
-def _rows_of(listed: bytes) -> list[list[str]]:
-    try:
-        with without_collection():
-            rows = json.loads(listed)
-    except (ValueError, RecursionError):  # a plan from elsewhere may name the digest of anything
-        rows = None
-    if not isinstance(rows, list):
-        raise _another_list()
-    return rows
-
-
-def _another_list() -> DamagedObject:
-    return DamagedObject(PICTURES_KEY, "is not the list that the build was planned with")
-
-
-class _Pictures(Sequence[PlannedPicture]):
-    """The pictures of a list, taken from it when they are asked for: a shard wants few, and publishing none."""
-
-    def __init__(self, listed: bytes) -> None:
-        self._listed = listed
-
-    @cached_property
-    def _rows(self) -> list[list[str]]:
-        return _rows_of(self._listed)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, place: int) -> PlannedPicture: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[PlannedPicture]: ...
-    def __getitem__(self, place: int | slice) -> PlannedPicture | list[PlannedPicture]:
-        if isinstance(place, slice):
-            return [PlannedPicture.of_listed(row) for row in self._rows[place]]
-        return PlannedPicture.of_listed(self._rows[place])
-
-
-def _before_list(plan: DatasetPlan, name: str) -> bytes:
-    """What :data:`PICTURES_KEY` holds before its list; the whole is canonical JSON, and so is the list alone."""
-    return b'{"config":' + canonical_json(plan.config) + f',"{name}":'.encode()
 
 
 def drawn_objects(job: Job, dataset: ShardedDataset) -> dict[str, bytes]:

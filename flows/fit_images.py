@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from flows.build import model_at_hand
 from flows.config import FitsConfig
 from flows.face_fits import Face, FitRecipe, FittedFace, fit_file, landmarks_of_68
+from flows.models_at_hand import model_at_hand
 from flows.progress import ProgressMaker, silent_for
 from storage.annotations import write_annotation
 from storage.bad_sample import BadSample, Rejected

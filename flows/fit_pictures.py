@@ -11,7 +11,7 @@ from typing import Literal, TypedDict
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from flows.build import MODELS_FOLDER
+from flows.models_at_hand import MODELS_FOLDER
 from geometry.camera import ScaledOrthographicCamera
 from geometry.landmarks import (
     INNER_LIPS,

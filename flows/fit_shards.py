@@ -11,10 +11,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from flows import fit_statistics
-from flows.build import Job, ShardOutcome, planned_list, read_planned
+from flows.build import Job, ShardOutcome, read_planned
 from flows.config import FitsConfig
 from flows.errors import SourceChanged
 from flows.face_fits import Face, FitRecipe, FittedFace
+from flows.planned_list import planned_list
 from geometry.models import load_model
 from storage.bad_sample import BadSample
 from storage.detector import LandmarkDetector, Weights

@@ -16,16 +16,13 @@ import numpy as np
 
 from flows import fit_statistics
 from flows.build import (
-    PICTURES_KEY,
     Build,
     Job,
     Published,
     ShardOutcome,
     draft_of,
-    model_at_hand,
     publish_with,
     shown_objects,
-    stored_list,
 )
 from flows.config import FITS_RECIPE_VERSION, FitsConfig
 from flows.errors import ShardsDamaged
@@ -34,6 +31,8 @@ from flows.fit_folder import SOURCES_FOLDER, PublishedFits, annotate_shard, fini
 from flows.fit_pictures import contact_sheet_of_fits
 from flows.fit_shards import FitJob, PlannedFace, fitted_shard, table_bytes
 from flows.local import make_shards, workers_of
+from flows.models_at_hand import model_at_hand
+from flows.planned_list import PICTURES_KEY, list_bytes, stored_list
 from flows.progress import ProgressMaker, silent_for
 from flows.recipe import drawn_sample
 from geometry.landmarks import landmark_scheme
@@ -182,7 +181,7 @@ def opened_fits(
         published = is_published(version_store, plan)
         if not published:
             start_version(version_store, plan)
-            version_store.put(PICTURES_KEY, canonical_json({"config": plan.config, "faces": listed}))
+            version_store.put(PICTURES_KEY, list_bytes(plan, "faces", canonical_json(listed)))
         finished = {s: ShardOutcome.of(receipt) for s, receipt in finished_shards(version_store, plan).items()}
         yield FitsBuild(job, dataset, version_store, finished, published)
 

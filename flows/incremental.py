@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from flows.build import Build, Published, ShardOutcome, filled_shard, opened_build, planned_list, publish_build
+from flows.build import Build, Published, ShardOutcome, filled_shard, opened_build, publish_build
 from flows.config import BuildConfig
 from flows.errors import ShardsDamaged
 from flows.local import make_shards
+from flows.planned_list import planned_list
 from flows.presets import PRESETS
 from flows.progress import ProgressMaker, silent_for
 from flows.repair import config_of

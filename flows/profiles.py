@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.build import MODELS_FOLDER, model_at_hand
 from flows.errors import TooManyBad
 from flows.face_profiles import (
     MAX_VIEWS,
@@ -30,6 +29,7 @@ from flows.face_profiles import (
     views_of,
 )
 from flows.local import workers_of
+from flows.models_at_hand import MODELS_FOLDER, model_at_hand
 from flows.progress import ProgressMaker, silent_for
 from storage.bad_sample import BadSample, Rejected
 from storage.drawn_folder import licence_of, unfinished_name

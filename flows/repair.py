@@ -10,7 +10,6 @@ from typing import cast
 
 from flows.build import (
     CONTACT_SHEET_KEY,
-    PICTURES_KEY,
     Planned,
     build_shard,
     drawn_objects,
@@ -19,6 +18,7 @@ from flows.build import (
 from flows.config import BuildConfig
 from flows.errors import SourceChanged
 from flows.local import in_workers
+from flows.planned_list import PICTURES_KEY
 from flows.recipe import recipe_named, recipes
 from storage.card import CARD_KEYS
 from storage.dataset import ShardedDataset

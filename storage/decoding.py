@@ -65,7 +65,9 @@ def models_folder_of(version: Place) -> Place:
 
 def model_file_name(info: ModelInfo) -> str:
     """The file in that folder that holds the model."""
-    return f"{info.fingerprint}.ffmodel.npz"
+    from geometry.model_archive import SUFFIX  # here, because reading stored targets alone needs no model
+
+    return f"{info.fingerprint}{SUFFIX}"
 
 
 def find_model(info: ModelInfo, models_folder: Place) -> MorphableModel:
@@ -105,7 +107,7 @@ def _verified_model(path: Path, fingerprint: str, status: tuple[int, int, int]) 
 
 
 def _open_model(path: Path, fingerprint: str, *, full: bool) -> MorphableModel:
-    from geometry.model_archive import open_model  # here, because reading stored targets alone needs no model
+    from geometry.model_archive import open_model
 
     model = open_model(path, verify=full)
     if model.fingerprint != fingerprint:

@@ -123,8 +123,8 @@ def build(
     facefoundry build 300wlp-posmaps --copies 4 --augment prnet
     facefoundry build densereg-fields --source PHOTOGRAPHS --mask tattoo.png
     """
-    from flows.build import local_folder
     from flows.local import build_here
+    from flows.models_at_hand import local_folder
     from flows.presets import PRESETS
     from flows.progress import progress_of
     from storage.store import place_of

@@ -97,7 +97,7 @@ def import_model(
     \b
     facefoundry model import BFM.mat BFM_UV.mat
     """
-    from flows.build import model_archive_path
+    from flows.models_at_hand import model_archive_path
     from geometry import load_model
     from geometry.model_archive import save_model
     from geometry.morphable_model import DenseModel

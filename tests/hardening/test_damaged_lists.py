@@ -10,6 +10,7 @@ import pytest
 from flows import build, fit_shards, fits
 from flows.config import FitsConfig
 from flows.errors import ShardsDamaged
+from flows.planned_list import PICTURES_KEY, planned_list
 from geometry.fit_result import FitConfig
 from storage.manifest import DatasetPlan, canonical_json
 from storage.publish import finished_shards
@@ -33,7 +34,7 @@ def changed(path: Path, rows: str, change: str) -> None:
 
 def test_a_worker_that_finds_another_list_makes_nothing(tmp_path):
     with build.opened_build(GOLDEN, source=FACES, model="built-in", out=tmp_path) as opened:
-        place = opened.job.folder / build.PICTURES_KEY
+        place = opened.job.folder / PICTURES_KEY
         right = place.read_bytes()
         for change in CHANGES:
             changed(place, "pictures", change)
@@ -52,16 +53,16 @@ def refused_though_its_digest_is_right(version: LocalStore, plan: DatasetPlan) -
     for listed in (b"{}", b"[1", b"[" * 100_000, b'[],"pictures":[]', b"\xff"):
         [source] = plan.sources
         named = source.model_copy(update={"fingerprint": hashlib.sha256(listed).hexdigest()})
-        version.put(build.PICTURES_KEY, b'{"config":' + canonical_json(plan.config) + b',"pictures":' + listed + b"}")
+        version.put(PICTURES_KEY, b'{"config":' + canonical_json(plan.config) + b',"pictures":' + listed + b"}")
         with pytest.raises(DamagedObject, match="the build was planned with"):
-            build.planned_list(version, plan.model_copy(update={"sources": (named,)}), "pictures")
+            planned_list(version, plan.model_copy(update={"sources": (named,)}), "pictures")
 
 
 def test_fits_are_held_to_their_list_by_every_worker_and_before_publishing(tmp_path):
     shutil.copytree(FACES / "AFW", tmp_path / "photographs")
     config = FitsConfig(fit=FitConfig(contour="fixed"))
     with fits.opened_fits(config, source=tmp_path / "photographs", model="built-in", out=tmp_path / "out") as opened:
-        place = opened.job.folder / build.PICTURES_KEY
+        place = opened.job.folder / PICTURES_KEY
         right = place.read_bytes()
         changed(place, "faces", "another name")
         fit_shards._prepared.cache_clear()
