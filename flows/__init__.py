@@ -34,7 +34,7 @@ _HOME = {
     "Recipe": "flows.recipe",
     "Scene": "flows.targets.scene",
     "TargetFamily": "flows.targets.family",
-    "TrainingDone": "flows.training",
+    "TrainingDone": "flows.training_card",
     "build_here": "flows.local",
     "evaluate_here": "flows.evaluations",
     "predict_here": "flows.predict",

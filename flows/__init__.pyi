@@ -12,8 +12,8 @@ from flows.targets.family import Ground as Ground
 from flows.targets.family import Layout as Layout
 from flows.targets.family import TargetFamily as TargetFamily
 from flows.targets.scene import Scene as Scene
-from flows.training import TrainingDone as TrainingDone
 from flows.training import train_here as train_here
+from flows.training_card import TrainingDone as TrainingDone
 
 DEPLOYMENT_NAME: str
 

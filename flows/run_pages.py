@@ -15,7 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from flows.build import CONTACT_SHEET_KEY, Published, ShardOutcome
-from flows.training import CARD, METRICS, TrainingDone
+from flows.training_card import CARD, METRICS, TrainingDone
 from render.preview import Picture, in_rows
 from storage.bad_sample import Rejected
 from storage.card import CARD_PAGE_KEY

@@ -12,6 +12,8 @@ from pydantic import Field
 from flows import training, training_events
 from flows.flow_forms import described
 from flows.run_pages import name_run, show_training
+from flows.training_card import TrainingDone
+from flows.training_progress import progress_line
 
 _SECONDS_BETWEEN_TRIES = 10.0
 
@@ -59,7 +61,7 @@ def flow_of(system: str) -> Flow:
         read_ahead = [] if workers is None else [f"workers={workers}"]
 
         def report(progress: "Progress") -> None:
-            line = training.progress_line(progress)
+            line = progress_line(progress)
             logger.info(line)
             update_progress_artifact(
                 cast("UUID", bar), progress=100 * progress.step / progress.n_steps, description=line
@@ -89,7 +91,7 @@ def flow_of(system: str) -> Flow:
     return made(described(run))
 
 
-def _after_others(train: Callable[[], training.TrainingDone], warn: Callable[[str], None]) -> training.TrainingDone:
+def _after_others(train: Callable[[], TrainingDone], warn: Callable[[str], None]) -> TrainingDone:
     """Train as soon as nobody else trains in the run's folder.
 
     A run that was silent but alive is taken for dead and started again: this one then waits for its own first process, and finds

@@ -6,7 +6,8 @@ from pathlib import Path
 from prefect.events import emit_event
 
 from flows.errors import SourceChanged
-from flows.training import TrainingDone, data_place
+from flows.training import data_place
+from flows.training_card import TrainingDone
 from storage.dataset import ShardedDataset, open_dataset
 
 

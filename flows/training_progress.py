@@ -2,14 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flows.progress import is_due, is_first_process, say, told_meanwhile
-from flows.training import progress_line
 
 if TYPE_CHECKING:
     from train.run_log import Progress
@@ -88,3 +87,19 @@ def counting(stop: Callable[[], bool], step: Callable[[], None]) -> Callable[[],
         return stop()
 
     return asked
+
+
+def progress_line(progress: "Progress") -> str:
+    """One line for people: where it stands, the losses, the validation, and who waits for whom."""
+    losses: Mapping[str, float] = progress.losses
+    parts = [
+        f"{progress.phase} {progress.step}/{progress.n_steps}",
+        ", ".join(f"{name} {value:.4g}" for name, value in losses.items()) + f", rate {progress.rate:.2g}",
+    ]
+    if progress.validation is not None:
+        parts.append(f"{progress.measure} {100 * progress.validation:.2f} %")
+    parts.append(
+        f"{progress.samples_per_second:.3g} samples/s (network {progress.model_samples_per_second:.3g}, "
+        f"reading {progress.loader_samples_per_second:.3g})"
+    )
+    return "  ".join(parts)

@@ -42,6 +42,13 @@ class ViewManifest:
     parts: tuple[DatasetManifest, ...]
 
 
+def manifests_of(dataset: ShardedDataset) -> tuple[DatasetManifest, ...]:
+    """The manifests of the published versions behind a data set: its own, or those of a view's parts."""
+    if not isinstance(dataset, DatasetView):
+        return (dataset.manifest,)
+    return tuple(manifest for part in dataset.parts for manifest in manifests_of(part))
+
+
 class DatasetView(ShardedDataset):
     """Samples of one or more data sets, in an order of its own; `ds.read(indices)` is the primary call here too.
 

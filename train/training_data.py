@@ -20,11 +20,11 @@ from geometry.morphable_model import MorphableModel
 from render.atlas_raster import AtlasRaster
 from render.correspondence import FieldTemplate
 from storage.dataset import ShardedDataset
-from storage.manifest import DatasetManifest, digest_of
+from storage.manifest import digest_of
 from storage.sample_photograph import REAL_PHOTOGRAPH
 from storage.source_groups import in_pieces, photograph_of
 from storage.store import MissingObject
-from storage.views import DatasetView
+from storage.views import DatasetView, manifests_of
 from train.shape_model import ShapeModel
 
 SHAPES = 512
@@ -76,7 +76,7 @@ class TrainingData:
 
 def describe_data(dataset: ShardedDataset) -> dict[str, Any]:
     """The entry ``dataset`` of a checkpoint: plain values and tensors, read back by :func:`read_description`."""
-    manifests = _manifests(dataset)
+    manifests = manifests_of(dataset)
     chosen = np.unique(np.linspace(0, len(dataset) - 1, SHAPES).astype(np.int64))
     landmarks = dataset.read(chosen, ("landmarks_px",))["landmarks_px"].astype(np.float64)
     landmarks = landmarks.reshape(-1, *landmarks.shape[-2:])
@@ -163,13 +163,6 @@ def _keys_of(dataset: ShardedDataset) -> list[tuple[str, ...]]:
 
 def _named(photograph: str, sample: str) -> str:
     return photograph if photograph.rpartition("/")[2] == REAL_PHOTOGRAPH else sample + photograph
-
-
-def _manifests(dataset: ShardedDataset) -> tuple[DatasetManifest, ...]:
-    """A view's parts', or the data set's own."""
-    if not isinstance(dataset, DatasetView):
-        return (dataset.manifest,)
-    return tuple(manifest for part in dataset.parts for manifest in _manifests(part))
 
 
 def _has(dataset: ShardedDataset, target: str) -> bool:

@@ -18,8 +18,8 @@ from jaxtyping import Shaped
 from geometry.extras import how_to_get
 from storage.dataset import ShardedDataset
 from storage.json_files import plain
-from storage.manifest import DatasetManifest
 from storage.store import say_where
+from storage.views import manifests_of
 
 Progress = Callable[[int], None]
 """Told how many samples were written since the last call."""
@@ -111,11 +111,6 @@ def loose_name(source_id: str, copy_index: int = 0) -> str:
 def _plain(part: str) -> str:
     quoted = "".join(c if c in _PLAIN else "".join(f"%{byte:02X}" for byte in c.encode()) for c in part)
     return "%2E" + quoted[1:] if quoted.startswith(".") else quoted or "%"
-
-
-def manifests_of(dataset: ShardedDataset) -> tuple[DatasetManifest, ...]:
-    """The manifests behind a data set: its own, or those of a view's parts."""
-    return getattr(dataset.manifest, "parts", (dataset.manifest,))
 
 
 def write_about(dataset: ShardedDataset, folder: Path) -> None:

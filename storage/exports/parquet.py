@@ -15,7 +15,6 @@ from storage.exports.common import (
     Progress,
     arrow,
     exported_targets,
-    manifests_of,
     new_folder,
     samples_of,
     write_about,
@@ -23,6 +22,7 @@ from storage.exports.common import (
 )
 from storage.sample_index import sample_index
 from storage.source_groups import in_pieces
+from storage.views import manifests_of
 
 INDEX = "index.parquet"
 SAMPLES_PER_FILE = 512

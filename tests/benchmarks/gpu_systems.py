@@ -36,6 +36,8 @@ from flows import training
 from flows.evaluations import evaluate_here
 from flows.local import build_here
 from flows.presets import posmaps_300wlp
+from flows.training_progress import progress_line
+from flows.training_settings import configs
 from render.people_config import PRESETS
 from storage.dataset import open_dataset
 from storage.people import PeoplePlan
@@ -135,7 +137,7 @@ class Stages:
         found: dict[str, Any] = {}
         for name in ("dan",) if compiled and self.tiny else SYSTEMS:  # a CPU's compiler takes minutes for each
             settings = [f"resolution={DENSEREG_PX}"] if name == "densereg" and not self.tiny else []
-            config, _ = training.configs(name, self.preset, settings=settings)  # type: ignore[arg-type]
+            config, _ = configs(name, self.preset, settings=settings)  # type: ignore[arg-type]
             system: System = system_class(name).for_dataset(config, self.opened())
             system.network.to(DEVICE)
             n = sum(parameter.numel() for parameter in system.network.parameters())
@@ -162,7 +164,7 @@ class Stages:
         """Each system's targets with its paper's augmentation, beside what its network takes."""
         found: dict[str, Any] = {"workers": self.workers}
         for name in SYSTEMS:
-            config, _ = training.configs(name, self.preset)  # type: ignore[arg-type]
+            config, _ = configs(name, self.preset)  # type: ignore[arg-type]
             system = system_class(name).for_dataset(config, self.opened())
             loader = make_loader(
                 self.opened(), batch_size=min(config.batch_size, len(self.opened())), workers=self.workers,
@@ -222,7 +224,7 @@ class Stages:
             settings=settings,
             steps=steps,
             stop=lambda: time.monotonic() > end,
-            report=lambda progress: print(training.progress_line(progress), flush=True),
+            report=lambda progress: print(progress_line(progress), flush=True),
         )
         lines = read_log(done.folder)
         curve = [(line["total_steps"], line["validation"]) for line in lines if line["validation"] is not None]

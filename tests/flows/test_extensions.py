@@ -22,7 +22,7 @@ from flows.sheets import sample_sheet
 from flows.targets import FAMILIES, in_order
 from flows.targets.family import family_named, family_tables
 from flows.targets.heatmaps import HeatmapTargets
-from flows.training import configs
+from flows.training_settings import configs
 from geometry import load_model
 from storage.annotations import read_annotation
 from storage.dataset import open_dataset

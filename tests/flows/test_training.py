@@ -13,6 +13,8 @@ from flows import DEPLOYMENT_NAME, FLOW_NAMES, command_line, train_systems, trai
 from flows.commands.exit_codes import ALREADY_BUILDING, exit_code_of
 from flows.local import build_here
 from flows.presets import posmaps_300wlp
+from flows.training_settings import configs
+from flows.training_split import held_out_groups, learning_split
 from train import processor
 from train.checkpoint import load_checkpoint
 from train.processor import processor_name, threads_for
@@ -100,7 +102,7 @@ def test_nobody_is_in_training_and_in_validation(out):
     from storage.dataset import open_dataset
 
     opened = open_dataset(out / "300wlp-posmaps")
-    chosen = training._validation_of(opened, None, out=out, hold_out=0.3, seed=0)
+    chosen = learning_split(opened, None, hold_out=0.3, seed=0)
     people = [{row.tobytes() for row in part.read(slice(None), ("identity",))["identity"]} for part in
               (chosen.training, chosen.validation)]  # fmt: skip
     assert len(chosen.training) + len(chosen.validation) == len(opened)
@@ -114,7 +116,7 @@ def test_of_few_people_at_least_one_is_held_out_one_is_left_and_about_the_share_
     for seed, n_people in itertools.product(range(5), (2, 3, 7, 10, 26, 400)):
         for sizes in (np.full(n_people, 8), rng.integers(1, 60, n_people)):
             people = {f"person {number}": int(size) for number, size in enumerate(sizes)}
-            held_out = training._held_out(people, share, seed)
+            held_out = held_out_groups(people, share, seed)
             wanted = share * sizes.sum()
             kept = sum(people[person] for person in held_out)
             assert 0 < len(held_out) < n_people
@@ -124,8 +126,8 @@ def test_of_few_people_at_least_one_is_held_out_one_is_left_and_about_the_share_
 
 def test_a_set_of_many_people_that_grows_moves_nobody():
     people = {f"person {number}": 8 for number in range(500)}
-    before = training._held_out(people, 0.1, 0)
-    after = training._held_out(people | {f"new {number}": 8 for number in range(500)}, 0.1, 0)
+    before = held_out_groups(people, 0.1, 0)
+    after = held_out_groups(people | {f"new {number}": 8 for number in range(500)}, 0.1, 0)
     assert after & set(people) == before
 
 
@@ -202,7 +204,7 @@ def test_without_validation_the_last_weights_are_the_result(out):
 
 
 def test_fields_are_set_by_dots_and_phases_by_name_or_number():
-    config, run = training.configs(
+    config, run = configs(
         "dan", "paper",
         settings=["phases.stage-2.optimiser.learning_rate=1e-4", "phases.0.steps=7", "seed=3", "precision=bf16"],
     )  # fmt: skip
@@ -227,7 +229,7 @@ def test_fields_are_set_by_dots_and_phases_by_name_or_number():
 )
 def test_a_setting_that_does_not_fit_is_refused_with_what_would(setting, sentence):
     with pytest.raises(ValueError, match=sentence):
-        training.configs("dan", "tiny", settings=[setting])
+        configs("dan", "tiny", settings=[setting])
 
 
 def test_the_command_line_prints_one_json_object(out, monkeypatch, capsys):
