@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float
 
 from flows import field_statistics
 from flows.atlases import own_atlas
@@ -23,7 +22,7 @@ from flows.targets.family import Ground, Layout, TargetFamily, family_named, fam
 from flows.targets.scene import Scene, SceneFace, field_template, template_of_tables, template_tables
 from geometry.camera import apply_affine, compose_affine
 from geometry.morphable_model import Coefficients, MorphableModel
-from geometry.rotation import euler_from_rotation, yaw_from_rotation
+from geometry.rotation import yaw_from_rotation
 from render.correspondence import FieldTemplate, box_mask, unannotated_boxes
 from render.paper_crops import Frame, densereg_photograph, warp_picture
 from storage.annotations import Annotation, annotations_from_variables
@@ -172,7 +171,7 @@ class DenseRegRecipe(Recipe[DenseRegConfig, Photograph, PhotographSample]):
             "n_faces": np.int32(len(faces)),
             "landmarks_px": stacked([face.landmarks_px.astype(np.float32) for face in faces], empty=np.nan),
             "picture_from_model": stacked(affines, empty=np.nan),
-            "pose": stacked([_pose(face) for face in photograph.faces], empty=np.nan),
+            "pose": stacked([face.camera.pose for face in photograph.faces], empty=np.nan),
             "identity": stacked([f.coefficients.identity.astype(np.float32) for f in photograph.faces], empty=np.nan),
             "expression": stacked(
                 [f.coefficients.expression.astype(np.float32) for f in photograph.faces], empty=np.nan
@@ -239,9 +238,3 @@ def _photograph(
     except BadSample as bad:
         return bad
     return Photograph(picture.source_id, image, tuple(f for f in faces if isinstance(f, Annotation)), boxes)
-
-
-def _pose(face: Annotation) -> Float[np.ndarray, "7"]:
-    camera = face.camera
-    angles = (float(angle) for angle in euler_from_rotation(camera.rotation))
-    return np.array([*angles, *camera.translation_px, camera.scale])

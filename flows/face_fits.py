@@ -17,7 +17,7 @@ from geometry.fit_posterior import Posterior, posteriors_of_person
 from geometry.frames import Similarity2D
 from geometry.landmarks import LandmarkScheme, landmark_scheme
 from geometry.morphable_model import Coefficients, LinearRows, MorphableModel, SurfacePoints
-from geometry.rotation import euler_from_rotation, yaw_from_rotation
+from geometry.rotation import yaw_from_rotation
 from render.face_square import FaceSquare, cut_square, square_around
 from storage.annotations import IMAGE_HEIGHT
 from storage.bad_sample import BadSample
@@ -69,12 +69,6 @@ class FittedFace:
     def yaw(self) -> float:
         """How far the head is turned to the side (radians)."""
         return float(yaw_from_rotation(self.camera.rotation))
-
-    @property
-    def pose(self) -> Float[np.ndarray, "7"]:
-        """(pitch, yaw, roll, t_x, t_y, t_z, scale) of the camera."""
-        angles = (float(angle) for angle in euler_from_rotation(self.camera.rotation))
-        return np.array([*angles, *self.camera.translation_px, self.camera.scale])
 
 
 @dataclass(frozen=True)

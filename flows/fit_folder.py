@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from flows.build import Published
 from flows.face_fits import landmarks_of_68
@@ -18,7 +17,6 @@ from geometry.camera import ScaledOrthographicCamera
 from geometry.landmarks import landmark_scheme
 from geometry.models import load_model
 from geometry.morphable_model import Coefficients, MorphableModel
-from geometry.rotation import rotation_from_euler
 from storage.annotations import write_annotation
 from storage.dataset import open_dataset
 from storage.fit_files import FOLDER_MARKER
@@ -69,16 +67,11 @@ def write_fit_annotation(path: Path, sample: Mapping[str, object], *, model: Mor
     write_annotation(
         path,
         coefficients=Coefficients(np.asarray(sample["identity"]), np.asarray(sample["expression"])),
-        camera=camera_of_pose(np.asarray(sample["pose"])),
+        camera=ScaledOrthographicCamera.of_pose(np.asarray(sample["pose"])),
         landmarks_px=landmarks_of_68(landmark_scheme(scheme_name), given, of_model),
         model=model,
         roi=np.asarray(sample["roi"]),
     )
-
-
-def camera_of_pose(pose: Float[np.ndarray, "7"]) -> ScaledOrthographicCamera:
-    """The camera of a stored (pitch, yaw, roll, t_x, t_y, t_z, scale)."""
-    return ScaledOrthographicCamera(float(pose[6]), rotation_from_euler(*pose[:3]), np.array(pose[3:6]))
 
 
 def finish_folder(job: FitJob, published: Published) -> PublishedFits:

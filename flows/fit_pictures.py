@@ -26,7 +26,6 @@ from geometry.landmarks import (
 )
 from geometry.models import load_model
 from geometry.morphable_model import Coefficients, MorphableModel
-from geometry.rotation import rotation_from_euler
 from render.fit_view import fit_panels, sheet
 from render.preview import encode_png
 from render.shaded_view import NoRenderer, shaded_view
@@ -70,12 +69,11 @@ class SeenFit:
     @classmethod
     def of_sample(cls, sample: Mapping[str, np.ndarray]) -> "SeenFit":
         """From a sample of a data set of fits."""
-        pose = np.asarray(sample["pose"])
         return cls(
             source_id=str(sample["source_id"]),
             picture=np.ascontiguousarray(sample["image"]),
             coefficients=Coefficients(np.asarray(sample["identity"]), np.asarray(sample["expression"])),
-            camera=ScaledOrthographicCamera(float(pose[6]), rotation_from_euler(*pose[:3]), np.array(pose[3:6])),
+            camera=ScaledOrthographicCamera.of_pose(np.asarray(sample["pose"])),
             given_px=np.asarray(sample["landmarks_px"], dtype=np.float64),
             fitted_px=np.asarray(sample["fitted_px"], dtype=np.float64),
             residual_px=np.asarray(sample["residual_px"], dtype=np.float64),

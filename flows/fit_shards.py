@@ -103,7 +103,7 @@ def stored_face(face: FittedFace) -> dict[str, object]:
         "image": face.picture,
         "identity": face.coefficients.identity,
         "expression": face.coefficients.expression,
-        "pose": face.pose,
+        "pose": face.camera.pose,
         "landmarks_px": face.landmarks_px.astype(np.float32),
         "fitted_px": face.fitted_px.astype(np.float32),
         "residual_px": face.residual_px.astype(np.float32),

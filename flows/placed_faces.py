@@ -29,7 +29,7 @@ class PlacedFace:
     image_from_model: Float64[np.ndarray, "3 4"]
     landmarks_in_image: Float64[np.ndarray, "68 3"]
     pose: Float64[np.ndarray, "7"]
-    """Pitch, yaw, roll, translation x, y, z, scale of the camera."""
+    """:attr:`geometry.camera.ScaledOrthographicCamera.pose`."""
     yaw: float
     """:func:`geometry.rotation.yaw_from_rotation`."""
 
@@ -58,6 +58,7 @@ def placed_faces(
 
 
 def _poses(cameras: Sequence[ScaledOrthographicCamera]) -> tuple[Float[np.ndarray, "n 7"], list[float]]:
+    """The cameras' poses, all at once, and their yaws."""
     rotations = np.stack([camera.rotation for camera in cameras])
     translations = np.stack([camera.translation_px for camera in cameras])
     scales = np.array([camera.scale for camera in cameras])

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from geometry.rotation import euler_from_rotation, rotation_from_euler
+
 _Y_DOWN = np.diag([1.0, -1.0, 1.0])
 
 
@@ -19,6 +21,17 @@ class ScaledOrthographicCamera:
     scale: float
     rotation: Float[np.ndarray, "3 3"]
     translation_px: Float[np.ndarray, "3"]
+
+    @classmethod
+    def of_pose(cls, pose: Float[np.ndarray, "7"]) -> "ScaledOrthographicCamera":
+        """The camera of a :attr:`pose`, as data sets store it."""
+        return cls(float(pose[6]), rotation_from_euler(*pose[:3]), np.array(pose[3:6]))
+
+    @property
+    def pose(self) -> Float[np.ndarray, "7"]:
+        """Pitch, yaw, roll (300W-LP's angles, radians), translation x, y, z (px) and scale (px/mm) as seven numbers."""
+        angles = (float(angle) for angle in euler_from_rotation(self.rotation))
+        return np.array([*angles, *self.translation_px, self.scale])
 
     @property
     def image_from_model(self) -> Float[np.ndarray, "3 4"]:

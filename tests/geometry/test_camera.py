@@ -36,6 +36,18 @@ def test_projection_is_scale_rotation_y_flip_translation(camera, points):
         np.testing.assert_allclose(projected, [t_x + x, t_y - y, t_z + z], atol=1e-9)
 
 
+def test_a_pose_is_pitch_yaw_roll_translation_and_scale_in_this_order():
+    camera = ScaledOrthographicCamera(1.25, rotation_from_euler(0.1, 0.7, -0.2), np.array([200.0, 210.0, 3.0]))
+    np.testing.assert_allclose(camera.pose, [0.1, 0.7, -0.2, 200.0, 210.0, 3.0, 1.25], rtol=1e-12)
+
+
+@given(camera=CAMERAS)
+def test_the_camera_of_a_pose_is_the_one_that_had_it(camera):
+    again = ScaledOrthographicCamera.of_pose(camera.pose)
+    np.testing.assert_allclose(again.rotation, camera.rotation, atol=1e-7)  # at a yaw of 90° half the digits are left
+    np.testing.assert_array_equal([again.scale, *again.translation_px], [camera.scale, *camera.translation_px])
+
+
 @given(camera=CAMERAS)
 def test_the_models_origin_lies_at_the_translation(camera):
     np.testing.assert_array_equal(camera.project(np.zeros((1, 3)))[0], camera.translation_px)
