@@ -16,6 +16,7 @@ from geometry.landmarks import landmark_scheme
 from render.augmentation_config import AugmentationMixture
 from render.crop import CropConfig
 from storage.face_targets import Maps
+from storage.manifest import DATASET_NAME
 
 RECIPE_VERSION = 2
 """Raised by hand whenever the same config and sources would give other bytes than before.
@@ -23,10 +24,8 @@ RECIPE_VERSION = 2
 2: a face that is alone in its shard is evaluated as one of several is, so that its bytes do not depend on its neighbours.
 """
 
-
 _LATER = ("images", "targets", "field_atlas", "augment")
 
-DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 IMAGES = r"^(lossless|uncompressed|source|jpeg:([1-9][0-9]?|100))$"
 
 

@@ -2,10 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from storage.dataset import ShardedDataset
+from storage.json_files import leaves
 from storage.schema import Target
 
 _UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -57,7 +58,7 @@ def page_lines(dataset: ShardedDataset) -> Iterator[str]:
     for title, content in (("config", manifest.config), ("statistics", manifest.statistics)):
         yield ""
         yield title
-        yield from _columns([(f"  {name}", value) for name, value in _flat(content)])
+        yield from _columns([(f"  {'.'.join(way)}", _text(value)) for way, value in leaves(content)])
 
 
 def size_text(n_bytes: float | int) -> str:
@@ -81,15 +82,9 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{name}.")
-        elif isinstance(value, list) and len(value) > _WIDEST_LIST:
-            yield f"{before}{name}", f"{len(value)} numbers"
-        else:
-            yield f"{before}{name}", f"{value:.4g}" if isinstance(value, float) else _text(value)
-
-
 def _text(value: object) -> str:
+    if isinstance(value, list) and len(value) > _WIDEST_LIST:
+        return f"{len(value)} numbers"
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

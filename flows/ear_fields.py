@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from pydantic import Field
 
-from flows.config import DATASET_NAME, BuildConfig
+from flows.config import BuildConfig
 from flows.recipe import PlannedPicture, PlannedSource, ReadFile, Recipe, Table
 from geometry.ear import N_EAR_LANDMARKS, load_ear_template
 from geometry.models import BUILT_IN
@@ -26,6 +26,7 @@ from storage.ear_sample import write_ear_folder
 from storage.ear_targets import ear_field_schema
 from storage.images import decode_image
 from storage.landmark_files import landmarks_from_files
+from storage.manifest import DATASET_NAME
 from storage.mat_reader import process_reader
 from storage.photographs import open_photographs
 from storage.schema import Schema

@@ -5,17 +5,14 @@ latest version is copied; every other one is built. Nothing changed: nothing is 
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from flows.build import Build, Published, ShardOutcome, filled_shard, opened_build, publish_build
+from flows.build import Build, ShardOutcome, opened_build
 from flows.config import BuildConfig
-from flows.errors import ShardsDamaged
-from flows.local import make_shards
 from flows.planned_list import planned_list
 from flows.presets import PRESETS
-from flows.progress import ProgressMaker, silent_for
 from flows.repair import config_of
 from storage.manifest import DatasetPlan, Unpublished, read_manifest
 from storage.publish import finished_shards, latest_version
@@ -69,36 +66,6 @@ def opened_rebuild(
         reused = take_over(old, build.version, plan, missing) if missing else []
         outcomes = {shard: ShardOutcome.of(receipt) for shard, receipt in finished_shards(build.version, plan).items()}
         yield Rebuild(replace(build, finished=outcomes), latest, tuple(reused))
-
-
-def rebuild_here(
-    dataset: str | os.PathLike[str],
-    *,
-    source: str | os.PathLike[str] | None,
-    model: str | Sequence[str] = "built-in",
-    files: Mapping[str, str | os.PathLike[str]] | None = None,
-    workers: int = 0,
-    max_bad: float = 0.01,
-    progress: ProgressMaker = silent_for,
-    tell: Callable[[Rebuild], None] = lambda rebuild: None,
-) -> tuple[Published, bool]:
-    """Rebuild and publish with worker processes; what is the latest now, and whether it was not before.
-
-    `tell` hears what is to be done before it is. Raises as :func:`flows.local.build_here`.
-    """
-
-    def attempt() -> tuple[Published, bool]:
-        with opened_rebuild(dataset, source=source, model=model, files=files) as rebuild:
-            tell(rebuild)
-            make_shards(
-                rebuild.build, filled_shard, workers=workers, max_bad=max_bad, fail_on_first=False, progress=progress
-            )
-            return publish_build(rebuild.build), rebuild.changed
-
-    try:
-        return attempt()
-    except ShardsDamaged:  # they were forgotten: make them again, once
-        return attempt()
 
 
 def config_of_latest(dataset: Place) -> tuple[str, BuildConfig]:

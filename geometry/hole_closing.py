@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int32
 
 from geometry.mesh import boundary_loops
+from geometry.plane_areas import doubled_area, turn
 
 
 def close_inner_loops(uv: Float[np.ndarray, "v 2"], triangles: Int[np.ndarray, "t 3"]) -> Int32[np.ndarray, "c 3"]:
@@ -17,7 +18,7 @@ def close_inner_loops(uv: Float[np.ndarray, "v 2"], triangles: Int[np.ndarray, "
     fold, which happens only to polygons that cross themselves.
     """
     loops = boundary_loops(triangles)
-    areas = [polygon_area(uv[loop]) for loop in loops]
+    areas = [doubled_area(uv[loop]) for loop in loops]
     if len(loops) < 2:
         return np.zeros((0, 3), dtype=np.int32)
     outer = int(np.argmax(np.abs(areas)))
@@ -37,12 +38,6 @@ def close_inner_loops(uv: Float[np.ndarray, "v 2"], triangles: Int[np.ndarray, "
     return np.concatenate(closed).astype(np.int32)
 
 
-def polygon_area(polygon: Float[np.ndarray, "n 2"]) -> float:
-    """The area enclosed, positive where counter-clockwise (x right, y up)."""
-    x, y = polygon.T
-    return float(0.5 * (x @ np.roll(y, -1) - y @ np.roll(x, -1)))
-
-
 def triangulate_polygon(polygon: Float[np.ndarray, "n 2"]) -> Int[np.ndarray, "m 3"] | None:
     """The n − 2 triangles that fill a simple counter-clockwise polygon with the roundest shapes, or None where none do.
 
@@ -59,10 +54,9 @@ def triangulate_polygon(polygon: Float[np.ndarray, "n 2"]) -> Int[np.ndarray, "m
     for gap in range(2, n):
         i = np.arange(n - gap)[:, None]
         j, k = i + gap, i + np.arange(1, gap)
-        first, second = polygon[k] - polygon[i], polygon[j] - polygon[i]  # (n - gap, gap - 1, 2), (n - gap, 1, 2)
-        doubled_area = first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0]
-        unfolded = doubled_area > 0
-        slenderness = (length[i, k] + length[k, j] + length[i, j]) ** 2 / np.where(unfolded, doubled_area, 1.0)
+        doubled = turn(polygon[i], polygon[k], polygon[j])  # (n - gap, gap - 1)
+        unfolded = doubled > 0
+        slenderness = (length[i, k] + length[k, j] + length[i, j]) ** 2 / np.where(unfolded, doubled, 1.0)
         total = np.where(unfolded, cost[i, k] + cost[k, j] + slenderness, np.inf)
         best = total.argmin(axis=1)
         cost[i[:, 0], j[:, 0]], apex[i[:, 0], j[:, 0]] = total[i[:, 0], best], k[i[:, 0], best]

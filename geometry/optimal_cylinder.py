@@ -18,7 +18,7 @@ from jaxtyping import Int, Int32
 
 from geometry.cylinder import Cylinder, fit_cylinder, uv_of_flattened
 from geometry.mesh import Mesh, boundary_loops
-from geometry.scaffold import doubled_area
+from geometry.plane_areas import doubled_area
 from geometry.sound_surface import check_flattenable, close_holes, sound_loops
 from geometry.unfolding import unfolded
 from geometry.uv import UVAtlas

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Int32
 
 from geometry.edge_weights import mollified
 from geometry.intrinsic_delaunay import intrinsic_delaunay
+from geometry.plane_areas import doubled_area, doubled_areas, turn
 
 _MARGIN = 0.02
 """How far the frame stands off the border's box, of the box's longer side."""
@@ -106,30 +107,13 @@ def crossing_sides(border: Float[np.ndarray, "l 2"]) -> tuple[Int[np.ndarray, " 
         i, j = np.nonzero(near)
         i += start
         a, b, c, d = border[i], following[i], border[j], following[j]
-        meet = (_turn(a, b, c) * _turn(a, b, d) <= 0) & (_turn(c, d, a) * _turn(c, d, b) <= 0)
+        meet = (turn(a, b, c) * turn(a, b, d) <= 0) & (turn(c, d, a) * turn(c, d, b) <= 0)
         neighbours = (j - i == 1) | (j - i == n - 1)
-        back = (((b - a) * (d - c)).sum(axis=1) < 0) & (_turn(a, b, c) == 0) & (_turn(a, b, d) == 0)
+        back = (((b - a) * (d - c)).sum(axis=1) < 0) & (turn(a, b, c) == 0) & (turn(a, b, d) == 0)
         hit = np.where(neighbours, back, meet)
         firsts.append(i[hit])
         seconds.append(j[hit])
     return np.concatenate(firsts), np.concatenate(seconds)
-
-
-def doubled_area(border: Float[np.ndarray, "l 2"]) -> float:
-    """Twice the area of a closed polygon, positive when counter-clockwise."""
-    (x, y), (x1, y1) = (border - border[0]).T, (np.roll(border, -1, axis=0) - border[0]).T
-    return float((x * y1 - x1 * y).sum())
-
-
-def doubled_areas(points: Float[np.ndarray, "v 2"], triangles: Int[np.ndarray, "t 3"]) -> Float[np.ndarray, " t"]:
-    """Twice the signed area of every triangle."""
-    a, b, c = (points[triangles[:, k]] for k in range(3))
-    return _turn(a, b, c)
-
-
-def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Twice the area of a b c, positive when they turn left."""
-    return (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0])
 
 
 def _ears(points: np.ndarray, ring: list[int]) -> Int32[np.ndarray, "s 3"]:
@@ -140,14 +124,14 @@ def _ears(points: np.ndarray, ring: list[int]) -> Int32[np.ndarray, "s 3"]:
         names = np.array(ring)
         here = points[names]
         before, after = np.roll(here, 1, axis=0), np.roll(here, -1, axis=0)
-        turns = _turn(before, here, after)
+        turns = turn(before, here, after)
         blunt = turns <= flat
         hollow, hollow_names = here[blunt], names[blunt]
         convex = np.flatnonzero(~blunt)
         for k in convex[np.argsort(np.linalg.norm(after - before, axis=1)[convex], kind="stable")]:
             a, b, c = before[k], here[k], after[k]
             own = [ring[k - 1], ring[k], ring[(k + 1) % len(ring)]]
-            within = (_turn(a, b, hollow) >= 0) & (_turn(b, c, hollow) >= 0) & (_turn(c, a, hollow) >= 0)
+            within = (turn(a, b, hollow) >= 0) & (turn(b, c, hollow) >= 0) & (turn(c, a, hollow) >= 0)
             if not (within & ~np.isin(hollow_names, own)).any():
                 found.append(own)
                 del ring[k]

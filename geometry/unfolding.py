@@ -23,7 +23,8 @@ import scipy.sparse.linalg as spla
 from jaxtyping import Bool, Float, Int
 
 from geometry.edge_weights import CornerGeometry, laplacian, mean_value_weights
-from geometry.scaffold import FRAME, crossing_sides, doubled_areas, scaffold, simple_border
+from geometry.plane_areas import doubled_areas
+from geometry.scaffold import FRAME, crossing_sides, scaffold, simple_border
 
 _REACH = 8.0
 """How far around a fold vertices are free at first, in mean edge lengths along the surface."""

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
 from geometry.mesh import check_triangles
+from geometry.plane_areas import doubled_areas
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,7 @@ class UVAtlas:
     @property
     def signed_areas(self) -> Float[np.ndarray, " t"]:
         """The area of every triangle in the square, positive where counter-clockwise (u right, v up)."""
-        a, b, c = (self.uv[self.triangles[:, k]] for k in range(3))
-        first, second = b - a, c - a
-        return 0.5 * (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0])
+        return 0.5 * doubled_areas(self.uv, self.triangles)
 
     @property
     def folded(self) -> Bool[np.ndarray, " t"]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -53,13 +54,22 @@ def parse_json(content: bytes | str) -> object:
 
 def plain(value: Any) -> Any:
     """Values as JSON has them: NaN and infinity, which it has not, are null."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def leaves(content: Any, way: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(names that lead there, value) of all that is no mapping itself in nested mappings, in their order."""
+    if not isinstance(content, Mapping):
+        yield way, content
+        return
+    for name, value in content.items():
+        yield from leaves(value, (*way, str(name)))
 
 
 def _refuse_constant(word: str) -> NoReturn:

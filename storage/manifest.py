@@ -23,7 +23,8 @@ FORMAT_VERSION = 1
 MANIFEST_KEY = "manifest.json"
 _DIGEST_FIELD = "manifest_sha256"
 _SHA256 = r"^[0-9a-f]{64}$"
-_DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+"""What data sets and versions may be called: they are folders, and parts of addresses."""
 
 
 class NewerFormat(ValueError):
@@ -100,7 +101,7 @@ class DatasetPlan(_Document):
     leaves its slot empty: nothing moves up.
     """
 
-    name: str = Field(pattern=_DATASET_NAME)
+    name: str = Field(pattern=DATASET_NAME)
     config: dict[str, JsonValue]
     recipe_version: int = Field(ge=1)
     """Raised by hand when the code begins to make other bytes from the same config."""
@@ -182,7 +183,7 @@ class DatasetManifest(_Document):
     """A published version. It covers every object of the folder but itself, and itself by its digest."""
 
     format_version: int
-    version: str = Field(pattern=_DATASET_NAME)
+    version: str = Field(pattern=DATASET_NAME)
     fingerprint: str = Field(pattern=_SHA256)
     config_hash: str = Field(pattern=_SHA256)
     plan: DatasetPlan

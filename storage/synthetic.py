@@ -40,12 +40,12 @@ from storage.drawing_workers import drawn_by_workers
 from storage.drawn_folder import DrawnFolder
 from storage.jpeg import decode_jpeg, encode_jpeg
 from storage.sample_photograph import write_photograph
+from storage.sources import SUBSETS
 from storage.whole_files import write_atomically
 
 RECIPE = 1
 """Raised by hand when the same seed gives other bytes than before."""
 
-SUBSETS = ("AFW", "HELEN", "LFPW", "IBUG")
 MARKER_NAME = "sample.json"
 
 _TRIES = 100

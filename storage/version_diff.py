@@ -4,13 +4,14 @@ Samples are told apart by the checksums that lie behind them, so nothing is deco
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from storage.dataset import ShardedDataset
+from storage.json_files import leaves
 from storage.manifest import DatasetManifest
 from storage.schema import Target
 
@@ -75,17 +76,9 @@ def diff_versions(first: ShardedDataset, second: ShardedDataset) -> VersionDiff:
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Change]:
-    one, other = dict(_flat(before)), dict(_flat(after))
+    one, other = ({".".join(way): value for way, value in leaves(content)} for content in (before, after))
     names = [*one, *(name for name in other if name not in one)]
     return {name: (one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)}
-
-
-def _flat(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(content, Mapping):
-        yield name, content
-        return
-    for key, value in content.items():
-        yield from _flat(value, f"{name}.{key}" if name else str(key))
 
 
 def _sources(manifest: DatasetManifest) -> dict[str, Any]:

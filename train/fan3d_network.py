@@ -7,7 +7,6 @@ What is ours is named at each class.
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -67,26 +66,6 @@ class ResidualModule(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
         """Of the same size."""
         return self.layers(x) + self.shortcut(x)
-
-
-class MultiScaleModule(nn.Module):
-    """The block of the public face-alignment network: three 3×3 in a row, all three kept (Bulat and Tzimiropoulos 2017)."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        half, quarter = out_channels // 2, out_channels // 4
-        self.first = nn.Sequential(*_activated(nn.Conv2d(in_channels, half, 3, padding=1, bias=False)))
-        self.second = nn.Sequential(*_activated(nn.Conv2d(half, quarter, 3, padding=1, bias=False)))
-        self.third = nn.Sequential(*_activated(nn.Conv2d(quarter, quarter, 3, padding=1, bias=False)))
-        self.shortcut: nn.Module = nn.Identity()
-        if in_channels != out_channels:
-            self.shortcut = nn.Sequential(*_activated(nn.Conv2d(in_channels, out_channels, 1, bias=False)))
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
-        """Of the same size."""
-        first = self.first(x)
-        second = self.second(first)
-        return torch.cat([first, second, self.third(second)], dim=1) + self.shortcut(x)
 
 
 class Hourglass(nn.Module):

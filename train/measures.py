@@ -179,16 +179,12 @@ def _interocular_3d(truth: Truth) -> np.ndarray:
 
 
 def _gte(axes: str) -> Callable[[np.ndarray, Truth], np.ndarray]:
-    chosen = list(metrics.AXES_3DFAW[axes])
-
     def errors(predicted: np.ndarray, truth: Truth) -> np.ndarray:
         if "z" in axes:
             found, true = _level(predicted, truth), _level(truth.points, truth)
         else:
             found, true = predicted, np.nan_to_num(truth.points)
-        return metrics.normalised_error(
-            found[..., chosen], true[..., chosen], _interocular_3d(truth), visible=truth.measured
-        )
+        return metrics.gte(found, true, _interocular_3d(truth), axes=axes, visible=truth.measured)
 
     return errors
 

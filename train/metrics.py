@@ -256,15 +256,20 @@ AXES_3DFAW: Mapping[str, tuple[int, ...]] = {"xyz": (0, 1, 2), "xy": (0, 1), "x"
 
 
 def gte(
-    predicted: Float[np.ndarray, "n p 3"],
-    truth: Float[np.ndarray, "n p 3"],
+    predicted: Float[np.ndarray, "n p d"],
+    truth: Float[np.ndarray, "n p e"],
     interocular: Float[np.ndarray, " n"],
     *,
     axes: str = "xyz",
+    visible: Bool[np.ndarray, "n p"] | None = None,
 ) -> Float[np.ndarray, " n"]:
-    """Ground Truth Error: mean distance over the inter-ocular distance, without any alignment (equation 2)."""
+    """Ground Truth Error: mean distance over the inter-ocular distance, without any alignment (equation 2).
+
+    `axes` is a key of :data:`AXES_3DFAW`, and x and y are enough where z is not asked for. The `visible` points alone are
+    measured, where given.
+    """
     chosen = list(AXES_3DFAW[axes])
-    return normalised_error(predicted[..., chosen], truth[..., chosen], interocular)
+    return normalised_error(predicted[..., chosen], truth[..., chosen], interocular, visible=visible)
 
 
 def cvgtce(

@@ -1,7 +1,6 @@
 """Options and arguments that several commands share, and what is printed in the same way by all of them."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -79,7 +78,9 @@ def _option_of(field: str) -> str:
 
 def print_json(**values: object) -> None:
     """The one line of standard output under --json."""
-    print(json.dumps(_strict(values), allow_nan=False), flush=True)
+    from storage.json_files import plain
+
+    print(json.dumps(plain(values), allow_nan=False), flush=True)
 
 
 def print_document(document: Mapping[str, object], *, as_json: bool) -> None:
@@ -88,12 +89,3 @@ def print_document(document: Mapping[str, object], *, as_json: bool) -> None:
         print_json(**document)
     else:
         print(json.dumps(document, indent=2, ensure_ascii=False))
-
-
-def _strict(value: object) -> object:
-    """The same with null for what JSON has no number for."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {name: _strict(each) for name, each in value.items()}
-    return [_strict(each) for each in value] if isinstance(value, list | tuple) else value

@@ -205,7 +205,6 @@ def evaluate(
     """
     from flows.evaluations import evaluate_here
     from flows.progress import progress_of
-    from storage.json_files import plain
     from train.evaluation_report import table_lines
 
     done = evaluate_here(
@@ -223,7 +222,7 @@ def evaluate(
         progress=progress_of("evaluate", unit="images", silent=as_json),
     )
     if as_json:
-        print_json(folder=str(done.folder.absolute()), **plain(done.document))
+        print_json(folder=str(done.folder.absolute()), **done.document)
         return
     for line in table_lines(done.document):
         print(line)

@@ -12,6 +12,7 @@ import numpy as np
 from storage.card.shown_samples import spread_over
 from storage.dataset import ShardedDataset
 from storage.drawn_folder import DRAWN_LICENCE
+from storage.json_files import leaves
 from storage.manifest import SourceInfo
 from storage.sample_index import sample_index
 from storage.schema import Target
@@ -128,7 +129,7 @@ def facts_of(dataset: ShardedDataset, *, inside_picture: Sequence[float] = ()) -
         histograms=tuple(_histograms(dataset, rows)),
         spreads=tuple(_spreads(dataset, rows)),
         coverage=tuple(_coverage(dataset, inside_picture)),
-        numbers=tuple((name, _shown(value)) for name, value in _flat(manifest.statistics)),
+        numbers=tuple(_numbers(manifest.statistics)),
         rejects=tuple(_rejects(dataset)),
     )
 
@@ -275,13 +276,10 @@ def _rejects(dataset: ShardedDataset) -> Iterator[tuple[str, int, str, str]]:
         yield code, count, first[code].source_id, first[code].reason
 
 
-def _flat(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(content, Mapping):
-        for key in sorted(content):
-            if not (name == "" and key in _SHOWN_APART):
-                yield from _flat(content[key], f"{name} · {key}" if name else str(key))
-    else:
-        yield name, content
+def _numbers(statistics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for way, value in sorted(leaves(statistics), key=lambda leaf: leaf[0]):
+        if way[0] not in _SHOWN_APART:
+            yield " · ".join(way), _shown(value)
 
 
 def _shown(value: Any) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from flows import upkeep
+from flows.build import build_shard, publish_build
 from flows.config import PosmapConfig
-from flows.incremental import opened_rebuild, rebuild_here
+from flows.incremental import opened_rebuild
 from flows.local import build_here
 from flows.posmaps import PosmapRecipe
 from render.crop import CropConfig
@@ -44,8 +45,10 @@ def rebuilt(dataset: Path, source: Path) -> tuple[Path, bool, list[str]]:
         if phase is Phase.SHARD and what.startswith("image/"):
             written.append(what)
 
-    with observed(observer):
-        published, changed = rebuild_here(dataset, source=source, workers=1)
+    with observed(observer), opened_rebuild(dataset, source=source) as rebuild:
+        for shard in rebuild.build.missing_shards:
+            build_shard(rebuild.build.job, shard)
+        published, changed = publish_build(rebuild.build), rebuild.changed
     return published.path, changed, written
 
 

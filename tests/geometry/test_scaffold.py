@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geometry.scaffold import crossing_sides, doubled_area, scaffold, simple_border
+from geometry.plane_areas import doubled_area
+from geometry.scaffold import crossing_sides, scaffold, simple_border
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -33,7 +33,8 @@ from storage.sample_photograph import (
     photograph_landmarks_px,
     read_photograph,
 )
-from storage.synthetic import SUBSETS, draw_face, draw_shot, mirror_camera, plan_families, write_sample_folder
+from storage.sources import SUBSETS
+from storage.synthetic import draw_face, draw_shot, mirror_camera, plan_families, write_sample_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 450

@@ -22,7 +22,7 @@ from train.dan_network import (
     warped,
 )
 from train.densereg_network import DenseNetwork, decode_quantised, plain_heads, quantised_heads
-from train.fan3d_network import DepthRegressor, Hourglass, LandmarkRegressor, MultiScaleModule, PartDetector
+from train.fan3d_network import DepthRegressor, Hourglass, LandmarkRegressor, PartDetector
 from train.graph_layers import ChebyshevConvolution, laplacian, rescaled_laplacian, sparse_tensor
 from train.mesh_gcn_network import MeshRegressor, mesh_loss
 from train.prnet_network import PositionMapNetwork
@@ -67,6 +67,23 @@ def test_dan_has_the_released_networks_counts_in_every_stage():
 )
 def test_densereg_has_the_released_and_the_papers_counts(heads, count):
     assert n_parameters(DenseNetwork(heads)) == count
+
+
+class MultiScaleModule(nn.Module):
+    """The block of the public face-alignment network: three 3×3 in a row, all three kept (Bulat and Tzimiropoulos 2017)."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        half, quarter = out_channels // 2, out_channels // 4
+
+        def activated(i, o, kernel):
+            convolution = nn.Conv2d(i, o, kernel, padding=kernel // 2, bias=False)
+            return nn.Sequential(nn.BatchNorm2d(i), nn.ReLU(), convolution)
+
+        self.first, self.second, self.third = (
+            activated(i, o, 3) for i, o in ((in_channels, half), (half, quarter), (quarter, quarter))
+        )
+        self.shortcut = nn.Identity() if in_channels == out_channels else activated(in_channels, out_channels, 1)
 
 
 def test_fan3d_has_the_counts_of_resnet_200_and_of_the_public_hourglass():
