@@ -41,7 +41,7 @@ def other_panels(sample: Mapping[str, Any], *, side: int) -> dict[str, Picture]:
     return panels | ({"others": written(rest, side)} if rest else {})
 
 
-def is_picture(array: np.ndarray) -> bool:
+def is_picture(array: Shaped[np.ndarray, "..."]) -> bool:
     """Whether an array is one value, or three, for each pixel of something that can be seen."""
     flat = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
     return flat and min(array.shape[:2]) >= _LEAST_SIDE and array.dtype.kind in "buif"
@@ -60,7 +60,7 @@ def colored(array: Shaped[np.ndarray, "h w *three"]) -> Picture:
     return np.where(finite[..., None], color_values(levels.astype(np.float32)), 0).astype(np.uint8)
 
 
-def shown(array: np.ndarray) -> str:
+def shown(array: Shaped[np.ndarray, "..."]) -> str:
     """A short array in full, of a longer one its kind, its shape and its first numbers."""
     values = [f"{value:.4g}" if array.dtype.kind == "f" else str(value) for value in array.ravel()[:_LONGEST].tolist()]
     if array.ndim == 0:

@@ -71,7 +71,10 @@ def joined(surfaces: list[Surface]) -> Surface:
 def surface_normals(
     vertices: Float32[np.ndarray, "v 3"], triangles: Int32[np.ndarray, "t 3"]
 ) -> Float32[np.ndarray, "v 3"]:
-    """:func:`geometry.mesh.vertex_normals` in single precision, compiled: a tenth of its time on a head."""
+    """:func:`geometry.mesh.vertex_normals` with sums in single precision: equal but for rounding.
+
+    Pictures of people are drawn with these; other roundings would be other bytes, and so another recipe.
+    """
     check_triangles(triangles, len(vertices))
     sums = np.zeros((len(vertices), 3), dtype=np.float32)
     sum_triangle_normals(np.ascontiguousarray(vertices), np.ascontiguousarray(triangles), sums)

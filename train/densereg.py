@@ -140,7 +140,7 @@ class DenseReg(System):
         """Pictures and fields at the network's resolution; fields take the nearest pixel's values whole."""
         images = batch["image"]
         size = self.config.resolution or images.shape[-1]
-        prepared = {"images": self._pictures(images)}
+        prepared = {"images": self.at_network_size(images)}
         for name in self.targets:
             if name in ("uv", "label", "depth", "part"):
                 prepared[name] = _nearest(batch[name], size)[..., :: self.config.loss_every, :: self.config.loss_every]
@@ -177,7 +177,7 @@ class DenseReg(System):
 
         At the pictures' own size: classes and residuals are enlarged before they are decoded, as in training.
         """
-        maps = self.network(self._pictures(images))
+        maps = self.network(self.at_network_size(images))
         size = images.shape[-2:]
         maps = {
             name: functional.interpolate(one, size=size, mode="bilinear", align_corners=True)
@@ -218,8 +218,8 @@ class DenseReg(System):
             return self.config.residual_weight
         return 70.0 if self.config.kind == "plain" else 40.0
 
-    def _pictures(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 r r"]:
-        """Corner pixels stay corner pixels, as in the network's own enlarging."""
+    def at_network_size(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 r r"]:
+        """Crops as the network sees them; corner pixels stay corner pixels, as in the network's own enlarging."""
         return corner_aligned(images, self.config.resolution or images.shape[-1])
 
 

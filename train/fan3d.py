@@ -182,7 +182,7 @@ class Fan3d(System):
         depths = landmarks[..., 2] - landmarks[..., 2].mean(dim=1, keepdim=True)
         finds = torch.randperm(len(landmarks), generator=rng)[: math.ceil(self.config.found_share * len(landmarks))]
         return {
-            "images": self._pictures(batch["image"]),
+            "images": self.at_network_size(batch["image"]),
             "landmarks": landmarks[..., :2] * scale,
             "depths": depths,
             "finds": finds.to(landmarks.device),
@@ -196,7 +196,7 @@ class Fan3d(System):
             if self.config.depth_heatmaps:
                 heatmaps = self._gaussians(landmarks)
                 with torch.no_grad():
-                    found = self._heatmaps(images[prepared["finds"]])
+                    found = self.heatmaps_of(images[prepared["finds"]])
                 heatmaps[prepared["finds"]] = found.to(heatmaps.dtype)
                 inputs = torch.cat([images, heatmaps], dim=1)
             errors = self.network["depth"](inputs) - prepared["depths"]
@@ -212,8 +212,8 @@ class Fan3d(System):
 
     def predict_landmarks(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n p 3"]:
         """Landmarks of the scheme in pixels of the crop; z with its mean taken off, as it was learnt."""
-        pictures = self._pictures(images)
-        heatmaps = self._heatmaps(pictures)
+        pictures = self.at_network_size(images)
+        heatmaps = self.heatmaps_of(pictures)
         inputs = torch.cat([pictures, heatmaps], dim=1) if self.config.depth_heatmaps else pictures
         depths = self.network["depth"](inputs)
         return torch.cat([self._places(heatmaps), depths[..., None]], dim=-1)
@@ -224,11 +224,11 @@ class Fan3d(System):
 
     def errors(self, batch: Batch, phase: PhaseConfig) -> Float[np.ndarray, " n"]:
         """Of the network that is being trained: parts and heatmaps by their landmarks, depths by their mean distance."""
-        pictures = self._pictures(batch["image"])
+        pictures = self.at_network_size(batch["image"])
         if phase.name == "detector":
             return landmark_errors(self, self._places(self.network["detector"](pictures).sigmoid()), batch)
         if phase.name != "depth":
-            return landmark_errors(self, self._places(self._heatmaps(pictures)), batch)
+            return landmark_errors(self, self._places(self.heatmaps_of(pictures)), batch)
         truth = batch["landmarks_px"].double().cpu().numpy()
         found = self.predict_landmarks(batch["image"])[..., 2].double().cpu().numpy()
         depths = truth[:, list(self.landmark_indices), 2]
@@ -245,7 +245,8 @@ class Fan3d(System):
         parts = {"detector": ("detector",), "regressor": ("regressor",), "joint": ("detector", "regressor")}
         return parts.get(phase.name, ("depth",))
 
-    def _heatmaps(self, pictures: Float[Tensor, "n 3 z z"]) -> Float[Tensor, "n p z z"]:
+    def heatmaps_of(self, pictures: Float[Tensor, "n 3 z z"]) -> Float[Tensor, "n p z z"]:
+        """What detector and regressor make of pictures at the network's size (:meth:`at_network_size`)."""
         parts = self.network["detector"](pictures).sigmoid()
         return self.network["regressor"](torch.cat([parts, pictures], dim=1))
 
@@ -276,7 +277,8 @@ class Fan3d(System):
         line = torch.arange(self.config.size_px, device=landmarks.device, dtype=landmarks.dtype)
         return [(line - landmarks[..., axis, None]).square() for axis in (0, 1)]
 
-    def _pictures(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 z z"]:
+    def at_network_size(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 z z"]:
+        """Crops at the size that the networks see; corner pixels stay corner pixels."""
         return corner_aligned(images, self.config.size_px)
 
 

@@ -230,7 +230,7 @@ def summarised(measure: Measure, errors: Float[np.ndarray, " n"]) -> dict[str, f
 
 
 def yaw_tables(
-    errors: Float[np.ndarray, " n"], yaws_deg: Mapping[str, Sequence[float] | np.ndarray], *, seed: int = 0
+    errors: Float[np.ndarray, " n"], yaws_deg: Mapping[str, Sequence[float] | Float[np.ndarray, " n"]], *, seed: int = 0
 ) -> dict[str, dict[str, object]]:
     """For each source of yaw: the bins over all images, and over a balanced subset with its list of indices.
 

@@ -159,7 +159,7 @@ class MeshGcn(CoarseSystem):
             vertices[mirrored] = self._vertices(coefficients[mirrored], mirrored=True)
         affine = batch["crop_from_model"].to(vertices)
         in_crop = vertices @ affine[:, :, :3].mT + affine[:, None, :, 3]
-        return {"images": self._pictures(batch["image"]), "vertices": in_crop * self._scale}
+        return {"images": self.at_network_size(batch["image"]), "vertices": in_crop * self._scale}
 
     def losses(self, prepared: Batch, phase: PhaseConfig) -> dict[str, Tensor]:
         """The mean over vertices and axes of the chosen loss, in pixels of the network's input."""
@@ -185,7 +185,7 @@ class MeshGcn(CoarseSystem):
 
     def predict_vertices(self, images: Float[Tensor, "n 3 s s"], *, coarse: bool = False) -> Float[Tensor, "n V 3"]:
         """Every vertex in pixels of the crop."""
-        return self.network(self._pictures(images), coarse=coarse) / self._scale
+        return self.network(self.at_network_size(images), coarse=coarse) / self._scale
 
     def predict_landmarks(self, images: Float[Tensor, "n 3 s s"], *, coarse: bool = False) -> Float[Tensor, "n 68 3"]:
         """The 68 landmarks among the vertices."""
@@ -206,7 +206,8 @@ class MeshGcn(CoarseSystem):
         columns = np.concatenate([rows.identity, rows.expression, rows.mean[..., None]], axis=-1).astype(np.float32)
         return torch.from_numpy(columns.reshape(-1, columns.shape[-1]))
 
-    def _pictures(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 z z"]:
+    def at_network_size(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 z z"]:
+        """Crops at the size that the network sees."""
         return averaged(images, self.network.size_px)
 
 

@@ -127,7 +127,7 @@ class ExportedSystem(nn.Module):
         size = getattr(system.config, "size_px" if system.name == "fan3d" else "resolution", None)
         if system.name in ("fan3d", "densereg") and size is not None:
             weights = resize_weights(crop_px, size)  # a constant: worked out in the graph it would be ONNX's own resize
-            self.system._pictures = lambda images: weights @ images @ weights.T  # type: ignore[attr-defined]
+            self.system.at_network_size = lambda images: weights @ images @ weights.T  # type: ignore[attr-defined]
 
     def forward(self, images: Float[Tensor, "n 3 s s"]) -> tuple[Tensor, ...]:
         """The outputs in the order of their names."""
@@ -142,7 +142,7 @@ class ExportedSystem(nn.Module):
                 fields = system.predict_fields(images)  # type: ignore[attr-defined]
                 return tuple(fields[name] for name in self.names)
             case "fan3d":
-                heatmaps = system._heatmaps(system._pictures(images))  # type: ignore[attr-defined]
+                heatmaps = system.heatmaps_of(system.at_network_size(images))  # type: ignore[attr-defined]
                 return heatmaps, system.predict_landmarks(images)
             case _:
                 return (system.predict_landmarks(images),)

@@ -156,7 +156,7 @@ class PRNet(CoarseSystem):
         device = batch["image"].device
         covered = self.tables["atlas_covered"].to(device).float()
         return {
-            "images": self._pictures(batch["image"]),
+            "images": self.at_network_size(batch["image"]),
             "codes": self._texels(self._encoded(batch["position_map"])),
             "weights": self._texel_weights(device) * (self._texels(covered[None, None])[0, 0] > 1 - 1e-6),
         }
@@ -185,7 +185,7 @@ class PRNet(CoarseSystem):
     def predict_maps(self, images: Float[Tensor, "n 3 s s"], *, coarse: bool = False) -> Float[Tensor, "n 3 s s"]:
         """Position maps in pixels of the crops, of the data set's size; uncovered texels hold what the network says."""
         unit, margin = self.size_px * (1 + 2 * self.config.margin), self.size_px * self.config.margin
-        codes = self.network(self._pictures(images), side=self.size_px, coarse=coarse)
+        codes = self.network(self.at_network_size(images), side=self.size_px, coarse=coarse)
         return functional.interpolate(codes, size=self.size_px, mode="bilinear", align_corners=True) * unit - margin
 
     def predict_landmarks(self, images: Float[Tensor, "n 3 s s"], *, coarse: bool = False) -> Float[Tensor, "n 68 3"]:
@@ -205,7 +205,8 @@ class PRNet(CoarseSystem):
         margin = self.config.margin
         return (maps / self.size_px + margin) / (1 + 2 * margin)
 
-    def _pictures(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 r r"]:
+    def at_network_size(self, images: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 r r"]:
+        """Crops at the size that the network sees."""
         return averaged(images, self.config.resolution)
 
     def _texels(self, maps: Float[Tensor, "n c s s"]) -> Float[Tensor, "n c r r"]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int32, UInt8
+from jaxtyping import Bool, Float, Int, Int32, UInt8
 
 from geometry.mesh import vertex_normals
 from render.preview import PART_COLORS, map_mesh
@@ -140,7 +140,7 @@ class SampleLayers:
         return cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
 
 
-def rows(dataset: ShardedDataset, numbers: np.ndarray) -> Iterator[dict[str, Any]]:
+def rows(dataset: ShardedDataset, numbers: Int[np.ndarray, " n"]) -> Iterator[dict[str, Any]]:
     """For each sample what a page filters and sorts by: `n`, `id`, `yaw`, `pitch`, `roll` (degrees), `residual` (px)."""
     index = sample_index(dataset, numbers)
     names = {"yaw_deg": "yaw", "pitch_deg": "pitch", "roll_deg": "roll", "residual_px": "residual"}

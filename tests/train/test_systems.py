@@ -121,7 +121,7 @@ def test_tiny_mesh_gcn_learns_eight_samples_by_heart(dataset, whole_mesh):
     }
     config = mesh_gcn.tiny().model_copy(update={"levels": PAPER_LEVELS[:2], "loss_vertices": None})
     system = mesh_gcn.MeshGcn.from_state(config, state)
-    images = system._pictures(batch_of(dataset, system)["image"])
+    images = system.at_network_size(batch_of(dataset, system)["image"])
     prepared = {"images": images, "vertices": truth[:, kept] * system._scale}
     assert config.loss == "ours"
     assert learnt_by_heart(system, config.phases[-1], prepared, rate=1.5e-3, steps=450) < 0.01
@@ -222,7 +222,7 @@ def test_what_the_shortcuts_say_everywhere_is_said_of_every_texel_and_vertex(kin
             mean = system._encoded(system.tables["mean_map"]).flatten(1).T
             middle, size = torch.full((3,), 0.5), 1.0
         else:
-            found, mean = network(system._pictures(images))[0], network.base
+            found, mean = network(system.at_network_size(images))[0], network.base
             middle, size = mean.mean(dim=0), network.size_px / 4
     network.load_state_dict(before)
     rows = numbers.view(3, 4)
@@ -430,7 +430,7 @@ def test_fan3ds_depth_sees_the_heatmaps_it_finds_of_a_share_and_the_true_ones_of
         finds = prepared["finds"].tolist()
         assert len(set(finds)) == n_found
         chosen.add(tuple(sorted(finds)))
-        true, found = system._gaussians(prepared["landmarks"]), system._heatmaps(prepared["images"])
+        true, found = system._gaussians(prepared["landmarks"]), system.heatmaps_of(prepared["images"])
         for i in range(n):
             torch.testing.assert_close(seen[-1][i], (found if i in finds else true)[i], rtol=1e-4, atol=1e-5)
     assert len(chosen) > 1, "drawn anew"
