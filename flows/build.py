@@ -7,7 +7,6 @@ shards' receipts on disk. What a sample is, only the recipe knows (:mod:`flows.r
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from flows.errors import ShardsDamaged, SourceChanged, TooManyBad
 from flows.models_at_hand import local_folder, model_at_hand
 from flows.planned_list import PICTURES_KEY, list_bytes, planned_pictures, stored_list
 from flows.recipe import PlannedFile, PlannedPicture, PlannedSource, Recipe, recipe_name, recipe_named
+from flows.refusals import refuse_output_in_source, refuse_too_many_bad
 from geometry import load_model
 from render.preview import Picture, encode_png
 from storage.bad_sample import BadSample
@@ -162,11 +162,8 @@ def planned_build(
     name = recipe_name(config)
     maker = recipe_named(name)
     source_folder = maker.sample_source(local) if source is None else Path(source).absolute()
-    if isinstance(root, Path) and root.resolve().is_relative_to(source_folder.resolve()):
-        raise ValueError(
-            f"the output folder {root} lies inside the source {source_folder}: what is built would be taken for pictures "
-            "the next time; choose an --out outside of it"
-        )
+    if isinstance(root, Path):
+        refuse_output_in_source(root, source_folder)
     with without_collection():
         listing = maker.listed(source_folder)
     on_listed(len(listing.pictures))
@@ -312,16 +309,7 @@ def read_planned(root: Path, name: str, sha256: str) -> bytes:
 def check_bad(outcomes: Sequence[ShardOutcome], *, n_slots: int, max_bad: float, fail_on_first: bool = False) -> None:
     """Raise TooManyBad when more than `max_bad` of the plan's slots are rejected (or any, with `fail_on_first`)."""
     rejected = [hole for outcome in outcomes for hole in outcome.rejected]
-    limit = 0 if fail_on_first else int(max_bad * n_slots + 1e-9)  # 0.29 of 100 is 29, whatever the product says
-    if len(rejected) <= limit:
-        return
-    source_id, code, reason = rejected[0]
-    counts = Counter(code for _, code, _ in rejected)
-    listed = ", ".join(f"{count} × {name}" for name, count in counts.most_common(5))
-    raise TooManyBad(
-        f"{len(rejected)} of {n_slots} samples cannot be used ({listed}), and {limit or 'none'} may be. "
-        f"The first: {source_id}: {reason} [{code}]. Mend or remove the files, or raise --max-bad; finished shards are kept"
-    )
+    refuse_too_many_bad(rejected, of=n_slots, what="samples", max_bad=max_bad, fail_on_first=fail_on_first)
 
 
 def publish_build(build: Build) -> Published:

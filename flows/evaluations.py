@@ -128,7 +128,7 @@ def evaluate_here(
                     test,
                     boxes_for(test, boxes or _default_boxes(chosen, test)),
                     family=chosen.family,  # type: ignore[arg-type]
-                    scheme=_scheme(scheme or chosen.scheme, test),
+                    scheme=_scheme(scheme or chosen.scheme),
                     passes=chosen.passes if passes is None else passes,
                     model=None if model is None else _loaded(model),
                     progress=report,
@@ -247,7 +247,7 @@ def _default_boxes(protocol: Protocol, test: EvaluationSet) -> str:
     return protocol.boxes
 
 
-def _scheme(name: str | None, test: EvaluationSet) -> LandmarkScheme | None:
+def _scheme(name: str | None) -> LandmarkScheme | None:
     if name is None:
         return None
     return read_scheme(name) if name.endswith(".json") else landmark_scheme(name)

@@ -35,6 +35,7 @@ from flows.models_at_hand import model_at_hand
 from flows.planned_list import PICTURES_KEY, list_bytes, stored_list
 from flows.progress import ProgressMaker, silent_for
 from flows.recipe import drawn_sample
+from flows.refusals import refuse_output_in_source
 from geometry.landmarks import landmark_scheme
 from geometry.models import load_model
 from geometry.morphable_model import MorphableModel
@@ -134,11 +135,7 @@ def opened_fits(
     """
     root = Path(out).absolute()
     source_folder = sample_photographs(root) if source is None else Path(source).absolute()
-    if root.resolve().is_relative_to(source_folder.resolve()):
-        raise ValueError(
-            f"the output folder {root} lies inside the source {source_folder}: what is made would be taken for "
-            "photographs the next time; choose an --out outside of it"
-        )
+    refuse_output_in_source(root, source_folder)
     table_path = None if table is None else Path(table).absolute()
     n_points = len(landmark_scheme(config.scheme))
     details: dict[str, object] = {}

@@ -13,7 +13,6 @@ what is there is not made again; ``fits.json``, written last, says what the fold
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from flows.face_profiles import (
 from flows.local import workers_of
 from flows.models_at_hand import MODELS_FOLDER, model_at_hand
 from flows.progress import ProgressMaker, silent_for
+from flows.refusals import refuse_output_in_source, refuse_too_many_bad
 from storage.bad_sample import BadSample, Rejected
 from storage.drawn_folder import licence_of, unfinished_name
 from storage.fit_files import FOLDER_MARKER, folder_record
@@ -38,7 +38,7 @@ from storage.json_files import read_json_object
 from storage.manifest import digest_of
 from storage.processes import usable_cores
 from storage.publish import builders_lock
-from storage.sources import Source, SourceItem, fingerprint_sources, open_source
+from storage.sources import Source, fingerprint_sources, open_source
 from storage.whole_files import write_atomically
 
 PROFILES_RECIPE_VERSION = 1
@@ -129,11 +129,7 @@ def opened_profiles(
     """
     folder = Path(out).absolute()
     root = _sample_source(folder) if source is None else Path(source).absolute()
-    if folder.resolve().is_relative_to(root.resolve()):
-        raise ValueError(
-            f"the output folder {folder} lies inside the source {root}: turned views would be taken for photographs "
-            "the next time; choose an --out outside of it"
-        )
+    refuse_output_in_source(folder, root)
     _refuse_more_than_max(config)
     listing = open_source(root)
     photographs, rejected = planned_photographs(listing)
@@ -181,15 +177,12 @@ def planned_photographs(listing: Source) -> tuple[list[PlannedPhotograph], list[
             reason = f"its views would have the names of {first}'s; rename one of them"
             rejected.append(Rejected(item.source_id, "source.duplicate", reason))
         else:
-            image, annotation = (_relative(listing, item, path) for path in (item.image_path, item.annotation_path))
+            files = (item.image_path, item.annotation_path)
+            image, annotation = (path.relative_to(listing.root).as_posix() for path in files)
             planned.append(
                 PlannedPhotograph(item.source_id, image, found.image_sha256, annotation, found.annotation_sha256, name)
             )
     return planned, rejected
-
-
-def _relative(listing: Source, item: SourceItem, path: Path) -> str:
-    return path.relative_to(listing.root).as_posix()
 
 
 def _sample_source(folder: Path) -> Path:
@@ -255,18 +248,9 @@ def check_profiles(
     plan: ProfilesPlan, outcomes: Sequence[Sequence[int | Rejected]], *, max_bad: float, fail_on_first: bool
 ) -> None:
     """Raise TooManyBad when more than `max_bad` of the photographs cannot be used (or any, with `fail_on_first`)."""
-    rejected = _all_rejected(plan, outcomes)
+    rejected = [(one.source_id, one.code, one.reason) for one in _all_rejected(plan, outcomes)]
     n = len(plan.photographs) + len(plan.rejected)
-    limit = 0 if fail_on_first else int(max_bad * n + 1e-9)
-    if len(rejected) <= limit:
-        return
-    counts = ", ".join(f"{count} × {code}" for code, count in Counter(r.code for r in rejected).most_common(5))
-    first = rejected[0]
-    raise TooManyBad(
-        f"{len(rejected)} of {n} photographs cannot be used ({counts}), and {limit or 'none'} may be. The first: "
-        f"{first.source_id}: {first.reason} [{first.code}]. Mend or remove the files, or raise --max-bad; finished "
-        "views are kept"
-    )
+    refuse_too_many_bad(rejected, of=n, what="photographs", max_bad=max_bad, fail_on_first=fail_on_first)
 
 
 def _all_rejected(plan: ProfilesPlan, outcomes: Sequence[Sequence[int | Rejected]]) -> list[Rejected]:

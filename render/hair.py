@@ -103,9 +103,8 @@ class Scalp:
     """The skin vertex that stands out farthest in each cell of rows (top to bottom) and angles, −1: none."""
 
     @classmethod
-    def of(cls, model: BuiltInModel) -> "Scalp":
-        """The scalp of a selection of parts with the skin first."""
-        skin = load_built_in()
+    def of(cls, skin: BuiltInModel) -> "Scalp":
+        """The scalp of the built-in skin alone."""
         mean = skin.mean_shape.astype(np.float64)
         ears = skin.file.mask("ears")[skin.template_vertices] > 100
         root_y = float(mean[skin.landmark_vertices[27], 1])

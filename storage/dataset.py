@@ -98,7 +98,7 @@ def _has(store: Store, key: str) -> bool:
 
 
 def checked_indices(
-    indices: Sequence[int] | Int[np.ndarray, " n"] | slice, n_samples: int, *, whole: str
+    indices: Sequence[int] | Shaped[np.ndarray, "..."] | slice, n_samples: int, *, whole: str
 ) -> Int[np.ndarray, " n"]:
     """Numbers of samples counted from the front. Raises IndexError for what is no number of one of the `whole`'s samples."""
     if isinstance(indices, slice):

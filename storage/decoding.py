@@ -103,6 +103,7 @@ def _file_at_hand(info: ModelInfo, models_folder: Place) -> Path:
 
 @lru_cache(maxsize=4)
 def _verified_model(path: Path, fingerprint: str, status: tuple[int, int, int]) -> MorphableModel:
+    """Read in full once; `status` (inode, size, time of change) tells a file that took its place."""
     return _open_model(path, fingerprint, full=True)
 
 

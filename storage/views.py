@@ -192,7 +192,7 @@ def select(dataset: ShardedDataset, which: Which, targets: Iterable[str] | None 
                 f"{len(dataset)} samples is needed, such as abs(index['yaw_deg']) > 60"
             )
         which = np.flatnonzero(chosen)
-    return _of_rows([dataset], [_rows(dataset, which)], targets)
+    return _of_rows([dataset], [checked_indices(which, len(dataset), whole="data set")], targets)
 
 
 def subset(dataset: ShardedDataset, n_samples: int, *, seed: int = 0) -> DatasetView:
@@ -314,17 +314,6 @@ def _of_rows(
         parts += own
     names = [target.name for target in common.everything]
     return DatasetView(parts, np.concatenate(part_pieces), np.concatenate(index_pieces), names)
-
-
-def _rows(dataset: ShardedDataset, which: Any) -> np.ndarray:
-    """Numbers of samples, checked and counted from the front."""
-    numbers = np.arange(len(dataset))[which] if isinstance(which, slice) else np.asarray(which)
-    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
-        raise IndexError(f"samples are chosen by whole numbers, not by {numbers.dtype} of shape {numbers.shape}")
-    wrong = (numbers < -len(dataset)) | (numbers >= len(dataset))
-    if wrong.any():
-        raise IndexError(f"sample {numbers[wrong][0]} is outside this data set of {len(dataset)} samples")
-    return np.where(numbers < 0, numbers + len(dataset), numbers).astype(np.int64)
 
 
 def _drawn(size: int, count: int, seed: int, number: int) -> np.ndarray:

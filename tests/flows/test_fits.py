@@ -456,7 +456,7 @@ def test_pictures_turned_by_exif_are_fitted_upright_when_their_landmarks_are(pho
 
 
 def test_output_inside_the_source_is_refused(photographs):
-    with pytest.raises(ValueError, match="would be taken for photographs the next time"):
+    with pytest.raises(ValueError, match="would be taken for pictures of it the next time"):
         fits.fit_here(SMALL, source=photographs, out=photographs / "datasets")
 
 

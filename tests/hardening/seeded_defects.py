@@ -256,8 +256,8 @@ DEFECTS = (
         "tests/flows/test_build.py::test_a_file_that_changes_between_plan_and_shard_is_noticed",
     ),
     Defect(
-        "quarantine-cap", "any number of bad samples is borne", "flows/build.py",
-        "if len(rejected) <= limit:", "if len(rejected) <= n_slots:",
+        "quarantine-cap", "any number of bad samples is borne", "flows/refusals.py",
+        "if len(rejected) <= limit:", "if len(rejected) <= of:",
         "tests/flows/test_build.py::test_a_share_of_bad_samples_is_counted_as_people_count",
     ),
 )  # fmt: skip
