@@ -23,12 +23,12 @@ from storage.folder_walk import composed
 from storage.images import decode_photograph
 from storage.landmark_files import landmarks_from_files
 from storage.landmark_tables import MAX_TABLE_BYTES, parse_landmark_table
+from storage.local_store import LocalStore
 from storage.manifest import DatasetPlan
 from storage.mat_reader import process_reader
 from storage.photographs import Origin
 from storage.regular_files import read_regular_file
 from storage.shards import ShardWriter
-from storage.store import LocalStore
 
 
 @dataclass(frozen=True, slots=True)

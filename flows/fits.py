@@ -46,6 +46,7 @@ from storage.detector import LICENCE, LandmarkDetector, find_weights
 from storage.drawn_folder import licence_of
 from storage.fit_targets import fits_schema
 from storage.landmark_tables import parse_landmark_table
+from storage.local_store import LocalStore
 from storage.manifest import DatasetPlan, ModelInfo, SourceInfo, canonical_json, digest_of
 from storage.photographs import PhotographSource, fingerprint_photographs, open_photographs
 from storage.publish import (
@@ -55,7 +56,7 @@ from storage.publish import (
     publish,
     start_version,
 )
-from storage.store import LocalStore, Store
+from storage.store import Store
 
 CONTACT_SHEET_SAMPLES = 12
 

@@ -17,12 +17,13 @@ from geometry.morphable_model import MorphableModel
 from storage.byte_codes import Jpeg
 from storage.codes import FixedPoint
 from storage.decoding import Decode, decoder_of, find_model, models_folder_of
+from storage.local_store import LocalStore
 from storage.manifest import MANIFEST_KEY, DatasetManifest, Unpublished, read_manifest
 from storage.pins import ReadersPin
 from storage.publish import LATEST_KEY, latest_version, read_table
 from storage.schema import DerivedTarget, Schema, Target
 from storage.shards import READ_TOGETHER, ShardReader, is_read_together, label
-from storage.store import DamagedObject, ExchangedObject, LocalStore, MissingObject, Place, Store, is_key, place_of
+from storage.store import DamagedObject, ExchangedObject, MissingObject, Place, Store, is_key, place_of
 from storage.stores import store_at
 from storage.zarr_format import DamagedBytes, ShardFormat
 

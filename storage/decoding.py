@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import Shaped
 
 from geometry.morphable_model import Coefficients, MorphableModel
+from storage.local_store import copied_here
 from storage.manifest import ModelInfo
 from storage.schema import DerivedTarget, Schema
-from storage.store import Place, copied_here
+from storage.store import Place
 from storage.stores import store_at
 
 Arrays = Mapping[str, np.ndarray]

@@ -16,9 +16,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from storage.local_store import LocalStore
 from storage.manifest import MANIFEST_KEY, Unpublished
 from storage.publish import REMOVAL_KEY
-from storage.store import LocalStore, MissingObject, Store, is_key
+from storage.store import MissingObject, Store, is_key
 
 PINS_FOLDER = "pins"
 

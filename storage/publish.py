@@ -19,6 +19,7 @@ from jaxtyping import Shaped
 from pydantic import JsonValue
 
 from storage.folder_lock import only_one_in
+from storage.local_store import LocalStore
 from storage.manifest import (
     FORMAT_VERSION,
     MANIFEST_KEY,
@@ -33,17 +34,7 @@ from storage.manifest import (
     table_digests,
 )
 from storage.phases import Phase, reach
-from storage.store import (
-    Bytes,
-    DamagedObject,
-    ExchangedObject,
-    LocalStore,
-    MissingObject,
-    ObjectReader,
-    Place,
-    Store,
-    is_key,
-)
+from storage.store import Bytes, DamagedObject, ExchangedObject, MissingObject, ObjectReader, Place, Store, is_key
 from storage.stores import store_at
 from storage.zarr_format import ChunkFormat, DamagedBytes, chunk_format_of, group_metadata, table_key, table_metadata
 

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from storage.store import LocalStore, Store, place_of
+from storage.local_store import LocalStore
+from storage.store import Store, place_of
 
 
 def store_at(place: str | os.PathLike[str]) -> Store:

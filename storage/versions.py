@@ -10,10 +10,11 @@ import secrets
 import shutil
 from dataclasses import dataclass, field
 
+from storage.local_store import LocalStore
 from storage.manifest import MANIFEST_KEY, Unpublished, read_manifest
 from storage.pins import Pinned, lock_for_removal, named_pins, release
 from storage.publish import REMOVAL_KEY, builders_lock, latest_version
-from storage.store import DamagedObject, LocalStore, MissingObject, Store
+from storage.store import DamagedObject, MissingObject, Store
 
 _REMOVED = ".removed-"
 _DAY_S = 86_400

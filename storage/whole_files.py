@@ -1,6 +1,6 @@
 """Writing small files that appear whole or not at all: what can be made again, such as samples, reports and markers.
 
-Objects of published versions are written by :mod:`storage.store`, which syncs them to the disk as well.
+Objects of published versions are written by :mod:`storage.local_store`, which syncs them to the disk as well.
 """
 
 import os
@@ -14,5 +14,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     No fsync: after a loss of power the file may be gone, and is made again. Raises OSError.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        say_where(error, path)
+        raise
+
+
+def say_where(error: OSError, path: Path) -> None:
+    """Give the system's error a name, where it has none: it speaks of a full disk without saying which."""
+    if error.errno is not None and error.filename is None:
+        error.filename = str(path)

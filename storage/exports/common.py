@@ -18,8 +18,8 @@ from jaxtyping import Shaped
 from geometry.extras import how_to_get
 from storage.dataset import ShardedDataset
 from storage.json_files import plain
-from storage.store import say_where
 from storage.views import manifests_of
+from storage.whole_files import say_where
 
 Progress = Callable[[int], None]
 """Told how many samples were written since the last call."""

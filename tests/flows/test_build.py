@@ -21,7 +21,7 @@ from geometry import load_model
 from render.crop import CropConfig
 from storage.annotations import read_annotation
 from storage.dataset import open_dataset
-from storage.store import LocalStore
+from storage.local_store import LocalStore
 from storage.verify import verify
 from tests.folders import tree
 

@@ -28,7 +28,7 @@ from render.quantization import dequantize
 from storage.annotations import read_annotation
 from storage.dataset import ShardedDataset, open_dataset
 from storage.field_crops import crop_of_sample, draw_crop, field_of_sample
-from storage.store import LocalStore
+from storage.local_store import LocalStore
 from storage.synthetic_groups import write_group_folder
 from storage.verify import verify
 from tests.folders import tree

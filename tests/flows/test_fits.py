@@ -29,9 +29,9 @@ from storage.detector import LICENCE, LandmarkDetector, Weights
 from storage.fit_files import FOLDER_MARKER
 from storage.images import decode_image
 from storage.landmark_files import read_landmarks, write_pts
+from storage.local_store import LocalStore
 from storage.sample_photographs import write_sample_photographs
 from storage.sources import open_source
-from storage.store import LocalStore
 from storage.synthetic import write_sample_folder
 from storage.verify import verify
 from tests.folders import tree

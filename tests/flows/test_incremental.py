@@ -13,9 +13,9 @@ from flows.local import build_here
 from flows.posmaps import PosmapRecipe
 from render.crop import CropConfig
 from storage.dataset import open_dataset
+from storage.local_store import LocalStore
 from storage.manifest import Unpublished
 from storage.phases import Phase, observed
-from storage.store import LocalStore
 from storage.verify import verify
 from tests.folders import tree
 

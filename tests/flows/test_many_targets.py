@@ -19,7 +19,7 @@ from render.crop import CropConfig
 from render.heatmaps import disc_radius, distance_heatmap, gaussian_heatmaps, part_discs, z_targets
 from render.visibility import visible_vertices
 from storage.dataset import ShardedDataset, open_dataset
-from storage.store import LocalStore
+from storage.local_store import LocalStore
 from storage.verify import verify
 from tests.folders import tree
 

@@ -17,9 +17,9 @@ from flows.repair import repair_here
 from render.crop import CropConfig
 from storage.card import CARD_KEYS
 from storage.dataset import open_dataset
+from storage.local_store import LocalStore
 from storage.manifest import MANIFEST_KEY
 from storage.phases import Phase, observed
-from storage.store import LocalStore
 from storage.verify import verify
 from tests.folders import tree
 

@@ -21,8 +21,9 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 from storage.dataset import open_dataset
+from storage.local_store import LocalStore
 from storage.manifest import MANIFEST_KEY, Unpublished
-from storage.store import DamagedObject, LocalStore, MissingObject
+from storage.store import DamagedObject, MissingObject
 from storage.synthetic import write_sample_folder
 from storage.verify import verify
 from tests.hardening.builders import (

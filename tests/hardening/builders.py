@@ -24,7 +24,7 @@ from flows.local import build_here
 from flows.repair import repair_here
 from render.crop import CropConfig
 from storage.dataset import open_dataset
-from storage.store import LocalStore
+from storage.local_store import LocalStore
 from storage.verify import verify
 from tests.hardening.faults import FaultPlan, Room, become_nobody, injected
 

@@ -210,8 +210,9 @@ def png_of_rows(picture: np.ndarray) -> bytes:
 def manifests(folder: Path) -> list[Seed]:
     """Every object of a small data set, each changed in its place; and manifests whose digest somebody made right again."""
     from storage.dataset import open_dataset
+    from storage.local_store import LocalStore
     from storage.manifest import digest_of
-    from storage.store import DamagedObject, LocalStore
+    from storage.store import DamagedObject
     from storage.verify import verify
     from tests.small_faces import build
 

@@ -223,19 +223,19 @@ DEFECTS = (
         "tests/storage/test_publish.py::test_a_second_builder_leaves_at_once_and_names_the_first",
     ),
     Defect(
-        "no-private-name", "objects are written under their own name", "storage/store.py",
+        "no-private-name", "objects are written under their own name", "storage/local_store.py",
         'private = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_LEFTOVER}")',
         "private = path.with_name(path.name); path.unlink(missing_ok=True)",
         "tests/storage/test_store.py::test_a_killed_writer_leaves_the_old_object_and_litter_that_nobody_sees",
     ),
     Defect(
-        "no-sync", "an object gets its name before its bytes are on the disk", "storage/store.py",
+        "no-sync", "an object gets its name before its bytes are on the disk", "storage/local_store.py",
         "                file.flush()\n                os.fsync(file.fileno())\n            give_name(private, path)\n",
         "                file.flush()\n                give_name(private, path)\n                os.fsync(file.fileno())\n",
         "tests/hardening/test_durability.py",
     ),
     Defect(
-        "no-folder-sync", "a name is not made durable", "storage/store.py",
+        "no-folder-sync", "a name is not made durable", "storage/local_store.py",
         "            private.unlink(missing_ok=True)\n        _sync_folder(path.parent)\n",
         "            private.unlink(missing_ok=True)\n",
         "tests/hardening/test_durability.py",

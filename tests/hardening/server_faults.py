@@ -22,8 +22,8 @@ from pathlib import Path
 from flows.local import build_here
 from flows.presets import posmaps_300wlp
 from storage.dataset import open_dataset
+from storage.local_store import LocalStore
 from storage.manifest import Unpublished
-from storage.store import LocalStore
 from storage.synthetic import write_sample_folder
 from storage.verify import verify
 from tests.hardening.build_faults import BUILD_PHASES

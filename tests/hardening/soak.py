@@ -32,10 +32,11 @@ from pathlib import Path
 from flows.config import PosmapConfig
 from render.crop import CropConfig
 from storage.dataset import open_dataset
+from storage.local_store import LocalStore
 from storage.manifest import MANIFEST_KEY, Unpublished
 from storage.pins import pin, unpin
 from storage.publish import latest_version
-from storage.store import DamagedObject, LocalStore, MissingObject
+from storage.store import DamagedObject, MissingObject
 from storage.synthetic import write_sample_folder
 from storage.verify import verify
 from storage.versions import prune, published_versions

@@ -14,8 +14,8 @@ from geometry import model_archive, open_model
 from geometry.model_checks import ModelFileError
 from storage import manifest
 from storage.dataset import open_dataset
+from storage.local_store import LocalStore
 from storage.manifest import NewerFormat
-from storage.store import LocalStore
 from storage.verify import verify
 from tests.hardening.kept import DATA, DATASETS, digests
 from train import checkpoint

@@ -12,9 +12,10 @@ from flows.config import FitsConfig
 from flows.errors import ShardsDamaged
 from flows.planned_list import PICTURES_KEY, planned_list
 from geometry.fit_result import FitConfig
+from storage.local_store import LocalStore
 from storage.manifest import DatasetPlan, canonical_json
 from storage.publish import finished_shards
-from storage.store import DamagedObject, LocalStore
+from storage.store import DamagedObject
 from tests.hardening.kept import FACES, GOLDEN
 
 CHANGES = {

@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from storage.store import LocalStore
+from storage.local_store import LocalStore
 
 
 def test_bytes_are_on_the_disk_before_they_have_a_name_and_the_name_before_the_call_returns(tmp_path, monkeypatch):

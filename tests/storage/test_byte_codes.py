@@ -11,11 +11,12 @@ from storage.bad_sample import BadSample
 from storage.byte_codes import LENGTH_BYTES, FileBytes, Jpeg, packed, unpacked
 from storage.dataset import open_dataset
 from storage.face_targets import position_map_schema
+from storage.local_store import LocalStore
 from storage.manifest import DatasetManifest
 from storage.publish import draft_manifest, publish, start_version
 from storage.schema import Schema, Target
 from storage.shards import ShardWriter
-from storage.store import DamagedObject, LocalStore
+from storage.store import DamagedObject
 from storage.zarr_format import DamagedBytes
 
 FILE = FileBytes(max_bytes=64)

@@ -20,6 +20,7 @@ from storage.codes import FixedPoint
 from storage.dataset import open_dataset
 from storage.decoding import MissingModel
 from storage.face_targets import position_map_schema
+from storage.local_store import LocalStore
 from storage.manifest import (
     DatasetPlan,
     ModelInfo,
@@ -32,7 +33,7 @@ from storage.manifest import (
 from storage.publish import draft_manifest, publish, start_version
 from storage.schema import DerivedTarget, Schema
 from storage.shards import ShardWriter
-from storage.store import DamagedObject, LocalStore, MissingObject
+from storage.store import DamagedObject, MissingObject
 from storage.verify import verify
 
 GOOD = [0, 1, 2, 4, 5, 6, 7, 9]

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 from storage.dataset import open_dataset
+from storage.local_store import LocalStore
 from storage.manifest import MANIFEST_KEY, Unpublished
 from storage.phases import Phase, observed
 from storage.publish import finished_shards
-from storage.store import DamagedObject, LocalStore, MissingObject
+from storage.store import DamagedObject, MissingObject
 from storage.verify import MendingStore, damage_of, verify
 from storage.versions import prune
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from storage.local_store import LocalStore
 from storage.manifest import (
     FORMAT_VERSION,
     MANIFEST_KEY,
@@ -24,7 +25,7 @@ from storage.manifest import (
     read_manifest,
     table_digests,
 )
-from storage.store import DamagedObject, LocalStore
+from storage.store import DamagedObject
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 JSON = st.recursive(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from storage.dataset import open_dataset
+from storage.local_store import LocalStore
 from storage.manifest import MANIFEST_KEY, NewerFormat, ObjectInfo, Unpublished, receipt_key
 from storage.phases import Phase, observed, reach
 from storage.publish import (
@@ -26,7 +27,7 @@ from storage.publish import (
     put_unpublished,
     start_version,
 )
-from storage.store import DamagedObject, LocalStore, MissingObject
+from storage.store import DamagedObject, MissingObject
 from storage.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,10 +2,10 @@
 
 import pytest
 
+from storage.local_store import LocalStore
 from storage.manifest import SourceInfo, receipt_key
 from storage.publish import PublishedMeanwhile, start_version
 from storage.reuse import take_over
-from storage.store import LocalStore
 
 OTHER = (SourceInfo(kind="numbers", n_files=21, fingerprint="cd" * 32),)
 

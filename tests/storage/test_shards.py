@@ -14,9 +14,10 @@ from zarr.core.buffer import default_buffer_prototype
 from storage.bad_sample import BadSample
 from storage.codes import FILL_CODE
 from storage.dataset import read_table
+from storage.local_store import LocalStore
 from storage.publish import describe_object, start_version
 from storage.shards import LABEL_BYTES, ShardReader, ShardWriter, is_read_together, label
-from storage.store import DamagedObject, LocalStore, MissingObject
+from storage.store import DamagedObject, MissingObject
 from storage.zarr_format import ChunkFormat, DamagedBytes, ShardFormat
 
 COMPRESSIONS = ("none", "lz4_shuffle", "lz4_bitshuffle", "zstd_bitshuffle")

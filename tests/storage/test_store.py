@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from storage.store import DamagedObject, ExchangedObject, LocalStore, MissingObject, check_key
+from storage.local_store import LocalStore
+from storage.store import DamagedObject, ExchangedObject, MissingObject, check_key
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = ["a", "b.json", "image/c.0.0", "image/c.1.0", "image2/c.0.0", "image/deep/zarr.json"]
@@ -104,7 +105,7 @@ def test_a_killed_writer_leaves_the_old_object_and_litter_that_nobody_sees(tmp_p
     store.put("a/b", b"old")
     killed = (
         "import os, pathlib, sys\n"
-        "from storage.store import LocalStore\n"
+        "from storage.local_store import LocalStore\n"
         f"{place} = lambda *_: os._exit(9)\n"
         "LocalStore(sys.argv[1]).put('a/b', [b'new', b'er'])"
     )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from storage.dataset import ShardedDataset, open_dataset
+from storage.local_store import LocalStore
 from storage.manifest import MANIFEST_KEY, Unpublished, read_manifest
 from storage.object_store import ObjectStore, ObjectStoreFailed, Patience
 from storage.phases import Phase, observed
@@ -35,7 +36,7 @@ from storage.publish import (
 )
 from storage.schema import Schema
 from storage.shards import ShardWriter
-from storage.store import DamagedObject, LocalStore, MissingObject, Store
+from storage.store import DamagedObject, MissingObject, Store
 from storage.stores import store_at
 from storage.verify import MendingStore, damage_of, verify
 from storage.versions import prune, published_versions

@@ -2,8 +2,8 @@
 
 import pytest
 
+from storage.local_store import LocalStore
 from storage.manifest import MANIFEST_KEY, Unpublished
-from storage.store import LocalStore
 from storage.verify import verify
 
 

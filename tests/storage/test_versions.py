@@ -11,11 +11,12 @@ import pytest
 
 from storage import versions as versions_module
 from storage.dataset import open_dataset
+from storage.local_store import LocalStore
 from storage.manifest import MANIFEST_KEY, Unpublished
 from storage.pins import NotPinned, ReadersPin, named_pins, pin, unpin
 from storage.publish import AlreadyBuilding, builders_lock, start_version
 from storage.shards import ShardWriter
-from storage.store import DamagedObject, LocalStore
+from storage.store import DamagedObject
 from storage.stores import store_at
 from storage.verify import verify
 from storage.version_diff import diff_versions

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from storage.bad_sample import BadSample
 from storage.codes import FixedPoint, Utf8
 from storage.dataset import open_dataset
+from storage.local_store import LocalStore
 from storage.manifest import DatasetPlan, ModelInfo, SourceInfo
 from storage.publish import draft_manifest, publish, start_version
 from storage.schema import Schema, Target
 from storage.shards import ShardWriter
-from storage.store import DamagedObject, LocalStore
+from storage.store import DamagedObject
 from train.epoch_order import EpochOrder
 from train.loader import ShardSampler, make_loader
 

@@ -19,11 +19,11 @@ from render.mirrored_atlas import MirroredAtlas
 from render.spreads import Sometimes, Uniform
 from storage.dataset import open_dataset
 from storage.face_targets import position_map_schema
+from storage.local_store import LocalStore
 from storage.manifest import DatasetPlan, ModelInfo, SourceInfo, table_digests
 from storage.publish import draft_manifest, publish, start_version
 from storage.schema import Schema, Target
 from storage.shards import ShardWriter
-from storage.store import LocalStore
 from train.loader import make_loader
 
 SIZE = 48
