@@ -24,7 +24,8 @@ from geometry.camera import apply_affine, compose_affine
 from geometry.morphable_model import Coefficients, MorphableModel
 from geometry.rotation import yaw_from_rotation
 from render.correspondence import FieldTemplate, box_mask, unannotated_boxes
-from render.paper_crops import Frame, densereg_photograph, warp_picture
+from render.paper_crops import densereg_photograph
+from render.windows import Window, cut_picture
 from storage.annotations import Annotation, annotations_from_variables
 from storage.bad_sample import BadSample
 from storage.face_boxes import parse_face_boxes
@@ -137,8 +138,8 @@ class DenseRegRecipe(Recipe[DenseRegConfig, Photograph, PhotographSample]):
 
     def _sample(self, photograph: Photograph) -> PhotographSample:
         image = decode_image(photograph.image_bytes)
-        frame = scaled_photograph(image.shape[:2], longest_px=self.config.longest_px)
-        to_sample = frame.crop_from_image
+        window = scaled_photograph(image.shape[:2], longest_px=self.config.longest_px)
+        to_sample = window.crop_from_image
         for face in photograph.faces:
             check_coefficients(face.coefficients, self.model)
         vertices = self.model.vertices(
@@ -159,14 +160,14 @@ class DenseRegRecipe(Recipe[DenseRegConfig, Photograph, PhotographSample]):
             faces.append(SceneFace(apply_affine(affine, points), apply_affine(affine, landmarks), scale))
         boxes = to_sample.apply(photograph.boxes_px.reshape(-1, 2)).reshape(-1, 4)
         unannotated = unannotated_boxes(boxes, [face.landmarks_px for face in faces])
-        ignored = box_mask(unannotated, size_hw=frame.size_hw)
-        scene = Scene(frame.size_hw, tuple(faces), self.model, self.template, ignored=ignored)
+        ignored = box_mask(unannotated, size_hw=window.size_hw)
+        scene = Scene(window.size_hw, tuple(faces), self.model, self.template, ignored=ignored)
         others = {name: value for family in self.families for name, value in family.values(scene).items()}
         stacked = self.layout.stacked
-        picture = image if to_sample.scale == 1 else warp_picture(image, frame)
+        picture = image if to_sample.scale == 1 else cut_picture(image, window)
         stored: dict[str, object] = {
             "image": self.layout.padded(picture),
-            "size_hw": np.array(frame.size_hw, dtype=np.int32),
+            "size_hw": np.array(window.size_hw, dtype=np.int32),
             "picture_from_photograph": to_sample.matrix,
             "n_faces": np.int32(len(faces)),
             "landmarks_px": stacked([face.landmarks_px.astype(np.float32) for face in faces], empty=np.nan),
@@ -202,8 +203,8 @@ class DenseRegRecipe(Recipe[DenseRegConfig, Photograph, PhotographSample]):
         return field_statistics.merged(shards)
 
 
-def scaled_photograph(size_hw: tuple[int, int], *, longest_px: int) -> Frame:
-    """The frame of a sample: the whole photograph, as it is where its longest side is at most `longest_px`."""
+def scaled_photograph(size_hw: tuple[int, int], *, longest_px: int) -> Window:
+    """The window of a sample: the whole photograph, as it is where its longest side is at most `longest_px`."""
     return densereg_photograph((int(size_hw[0]), int(size_hw[1])), longest_px=min(longest_px, max(size_hw)))
 
 

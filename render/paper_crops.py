@@ -8,15 +8,12 @@ Where a paper leaves it open, box corners go to the first and last pixel's centr
 resized photographs keep their borders (x' + ½ = scale · (x + ½)), as pixels have an area.
 """
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, UInt8
 
 from geometry.frames import Similarity2D, nearest_similarity
-from render.correspondence import CorrespondenceField
-from render.quantization import IGNORE
+from render.windows import Window
 
 DAN_SIZE_PX, DAN_MARGIN = 112, 0.25
 DAN_TRANSLATION, DAN_ROTATION, DAN_SCALE = 0.2, np.deg2rad(20.0), 0.25
@@ -109,15 +106,7 @@ def fan3d_crop(
     return Similarity2D.of(scale=scale, translation_px=(-scale * left, -scale * top))
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A picture to be made from another: where its pixels come from, and how many there are."""
-
-    crop_from_image: Similarity2D
-    size_hw: tuple[int, int]
-
-
-def densereg_photograph(size_hw: tuple[int, int], *, longest_px: int = DENSEREG_LONGEST_PX) -> Frame:
+def densereg_photograph(size_hw: tuple[int, int], *, longest_px: int = DENSEREG_LONGEST_PX) -> Window:
     """DenseReg's sample: the whole photograph, its longest side brought to 800 px, smaller ones enlarged too.
 
     Both sides are scaled alike and the shorter one is rounded to whole pixels, so up to half a pixel at its end is cut
@@ -128,7 +117,7 @@ def densereg_photograph(size_hw: tuple[int, int], *, longest_px: int = DENSEREG_
     scale = longest_px / max(size_hw)
     height, width = (max(round(scale * side), 1) for side in size_hw)
     shift = (scale - 1) / 2
-    return Frame(Similarity2D.of(scale=scale, translation_px=(shift, shift)), (height, width))
+    return Window(Similarity2D.of(scale=scale, translation_px=(shift, shift)), (height, width))
 
 
 def densereg_crop(
@@ -137,7 +126,7 @@ def densereg_crop(
     rng: np.random.Generator,
     crop_px: int = DENSEREG_CROP_PX,
     scales: tuple[float, ...] = DENSEREG_SCALES,
-) -> Frame:
+) -> Window:
     """A training crop: one of the scales, then a square of 321 px anywhere in the scaled photograph.
 
     Along an axis where the scaled photograph is shorter than the crop, it lies whole somewhere inside it. The square's
@@ -150,57 +139,4 @@ def densereg_crop(
         corner.append(int(rng.integers(min(spare, 0), max(spare, 0) + 1)))
     shift = (scale - 1) / 2
     placed = Similarity2D.of(scale=scale, translation_px=(shift - corner[1], shift - corner[0]))
-    return Frame(placed, (crop_px, crop_px))
-
-
-def warp_picture(image: UInt8[np.ndarray, "h w 3"], frame: Frame) -> UInt8[np.ndarray, "a b 3"]:
-    """The picture of a frame, bilinear, after smoothing what shrinks; outside the photograph is black."""
-    scale = frame.crop_from_image.scale
-    if scale < 1:  # pixels of the frame cover several of the photograph: without this, fine patterns turn into others
-        sigma = 0.5 * np.sqrt(1 / scale**2 - 1)
-        image = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-    height, width = frame.size_hw
-    return cv2.warpAffine(image, frame.crop_from_image.matrix[:2], (width, height), flags=cv2.INTER_LINEAR)
-
-
-def warp_field(field: CorrespondenceField, frame: Frame) -> CorrespondenceField:
-    """The field of a frame: each pixel takes the nearest one's values whole, and outside the photograph is IGNORE.
-
-    Coordinates are never mixed: half-way between a face and the background, or between two faces, lies neither.
-    `depth_range_px` is scaled with the picture.
-    """
-    places = _nearest_pixels(field.label.shape, frame)
-
-    def taken(values: Shaped[np.ndarray, "h w *c"], outside: int) -> Shaped[np.ndarray, "a b *c"]:
-        return _taken(values, places, outside)
-
-    return CorrespondenceField(
-        uv=taken(field.uv, 0),
-        depth=taken(field.depth, 0),
-        part=taken(field.part, 0),
-        label=taken(field.label, IGNORE),
-        face_index=taken(field.face_index, -1),
-        depth_range_px=field.depth_range_px * np.float32(frame.crop_from_image.scale),
-    )
-
-
-def warp_labels(labels: Shaped[np.ndarray, "h w *c"], frame: Frame, *, outside: int) -> Shaped[np.ndarray, "a b *c"]:
-    """Labels of a frame, each the nearest pixel's; `outside` is what there is beyond the photograph."""
-    return _taken(labels, _nearest_pixels(labels.shape, frame), outside)
-
-
-def _nearest_pixels(shape: tuple[int, ...], frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each pixel of a frame the row and column it comes from, and whether that is inside the photograph."""
-    height, width = frame.size_hw
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
-    places = frame.crop_from_image.inverse.apply(np.stack([columns, rows], axis=-1))
-    x, y = np.moveaxis(np.floor(places + 0.5).astype(np.int64), -1, 0)
-    inside = (x >= 0) & (y >= 0) & (x < shape[1]) & (y < shape[0])
-    return np.where(inside, y, 0), np.where(inside, x, 0), inside
-
-
-def _taken(values: np.ndarray, places: tuple[np.ndarray, np.ndarray, np.ndarray], outside: int) -> np.ndarray:
-    rows, columns, inside = places
-    result = values[rows, columns]
-    result[~inside] = outside
-    return result
+    return Window(placed, (crop_px, crop_px))

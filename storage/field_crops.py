@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from render.correspondence import CorrespondenceField
-from render.paper_crops import Frame, densereg_crop, warp_field, warp_labels, warp_picture
+from render.paper_crops import densereg_crop
+from render.windows import Window, cut_field, cut_labels, cut_picture
 
 Sample = Mapping[str, Any]
 
@@ -40,27 +41,27 @@ def draw_crop(sample: Sample, *, rng: np.random.Generator) -> dict[str, np.ndarr
     return crop_of_sample(sample, densereg_crop((rows.stop, columns.stop), rng=rng))
 
 
-def crop_of_sample(sample: Sample, frame: Frame) -> dict[str, np.ndarray]:
-    """What a frame shows of a sample: `image`, `uv`, `depth`, `label`, `part`, `face_index`, the `mask` if any.
+def crop_of_sample(sample: Sample, window: Window) -> dict[str, np.ndarray]:
+    """What a window shows of a sample: `image`, `uv`, `depth`, `label`, `part`, `face_index`, the `mask` if any.
 
     `landmarks_px` are moved along, and `crop_from_picture` (3 3) is the similarity that was applied. Outside the
     photograph the label is 255, ignore, and the picture black.
     """
     rows, columns = _inside(sample)
-    field = warp_field(field_of_sample(sample), frame)
+    field = cut_field(field_of_sample(sample), window)
     crop = {
-        "image": warp_picture(np.ascontiguousarray(sample["image"][rows, columns]), frame),
+        "image": cut_picture(np.ascontiguousarray(sample["image"][rows, columns]), window),
         "uv": field.uv,
         "depth": field.depth,
         "label": field.label,
         "part": field.part,
         "face_index": field.face_index,
         "depth_range_px": field.depth_range_px,
-        "landmarks_px": frame.crop_from_image.apply(sample["landmarks_px"].astype(np.float64)).astype(np.float32),
-        "crop_from_picture": frame.crop_from_image.matrix,
+        "landmarks_px": window.crop_from_image.apply(sample["landmarks_px"].astype(np.float64)).astype(np.float32),
+        "crop_from_picture": window.crop_from_image.matrix,
     }
     if "mask" in sample:
-        crop["mask"] = warp_labels(sample["mask"][rows, columns], frame, outside=0)
+        crop["mask"] = cut_labels(sample["mask"][rows, columns], window, outside=0)
     return crop
 
 

@@ -19,9 +19,9 @@ from geometry.frames import Similarity2D
 from geometry.landmarks import N_LANDMARKS
 from geometry.rotation import euler_from_rotation
 from render.crop import warp_image
-from render.paper_crops import Frame, warp_picture
 from render.preview import map_mesh
 from render.surface_lookup import SurfaceLookup
+from render.windows import Window, cut_picture
 from train.dan import DAN
 from train.densereg import DenseReg
 from train.mesh_gcn import MeshGcn
@@ -185,7 +185,7 @@ class Predictor:
         """What the network sees of a picture."""
         size = self.data.crop_px
         if crop.scale < _SMOOTH_BELOW:
-            return warp_picture(picture, Frame(crop, (size, size)))
+            return cut_picture(picture, Window(crop, (size, size)))
         return warp_image(picture, crop, size_px=size)
 
     # --------------------------------------------------------------------------------------------- prediction

@@ -17,7 +17,8 @@ from geometry.camera import apply_affine
 from geometry.frames import Similarity2D
 from geometry.morphable_model import Coefficients
 from render.correspondence import draw_field
-from render.paper_crops import DENSEREG_SCALES, Frame
+from render.paper_crops import DENSEREG_SCALES
+from render.windows import Window
 from storage.dataset import ShardedDataset, open_dataset
 from storage.field_crops import crop_of_sample, draw_crop
 from storage.synthetic_groups import write_group_folder
@@ -91,10 +92,10 @@ def crops(dataset: ShardedDataset, samples: list[dict], faces: list[list[np.ndar
         errors, labels = [], []
         for sample, vertices in zip(samples[::3], faces[::3], strict=True):
             size = tuple(round(scale * int(n)) for n in sample["size_hw"])
-            frame = Frame(Similarity2D.of(scale=scale, translation_px=(shift, shift)), size)
-            crop = crop_of_sample(sample, frame)
+            window = Window(Similarity2D.of(scale=scale, translation_px=(shift, shift)), size)
+            crop = crop_of_sample(sample, window)
             scales = np.linalg.norm(sample["picture_from_model"][: len(vertices), 0, :3], axis=-1)
-            moved = [frame.crop_from_image.apply(face.astype(np.float64)) for face in vertices]
+            moved = [window.crop_from_image.apply(face.astype(np.float64)) for face in vertices]
             drawn = draw_field(template, moved, size_hw=size, scales=list(scales))
             both = (crop["label"] == 1) & drawn.is_face & (crop["face_index"] == drawn.face_index)
             errors.append(np.abs(crop["uv"] - drawn.uv)[both].max(axis=-1))

@@ -23,8 +23,8 @@ from geometry.frames import Similarity2D
 from geometry.morphable_model import Coefficients
 from render.correspondence import draw_field
 from render.face_buffers import draw_faces
-from render.paper_crops import Frame
 from render.quantization import dequantize
+from render.windows import Window
 from storage.annotations import read_annotation
 from storage.dataset import ShardedDataset, open_dataset
 from storage.field_crops import crop_of_sample, draw_crop, field_of_sample
@@ -255,8 +255,8 @@ def test_a_mask_whose_labels_would_be_others_once_read_is_refused(tmp_path):
 
 def test_a_crop_at_scale_one_is_the_stored_field_and_its_landmarks_lie_on_it(samples):
     for sample in samples:
-        frame = Frame(Similarity2D.of(translation_px=(-40.0, -25.0)), (200, 220))
-        crop = crop_of_sample(sample, frame)
+        window = Window(Similarity2D.of(translation_px=(-40.0, -25.0)), (200, 220))
+        crop = crop_of_sample(sample, window)
         height, width = (int(n) for n in sample["size_hw"])
         rows, columns = min(200, height - 25), min(220, width - 40)
         for name in ("uv", "label", "part", "face_index", "depth", "mask", "image"):
@@ -273,7 +273,7 @@ def test_a_crop_at_another_scale_is_off_by_less_than_a_pixel_of_the_store(sample
     for sample, scale in zip(samples, (0.5, 0.75, 1.25, 1.5, 0.5, 1.5), strict=True):
         shift = (scale - 1) / 2
         size = tuple(round(scale * int(n)) for n in sample["size_hw"])
-        crop = crop_of_sample(sample, Frame(Similarity2D.of(scale=scale, translation_px=(shift, shift)), size))
+        crop = crop_of_sample(sample, Window(Similarity2D.of(scale=scale, translation_px=(shift, shift)), size))
         moved = Similarity2D(crop["crop_from_picture"])
         scales = np.linalg.norm(sample["picture_from_model"][: sample["n_faces"], 0, :3], axis=-1)
         faces = [moved.apply(face.astype(np.float64)) for face in faces_px(sample)]

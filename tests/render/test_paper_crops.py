@@ -1,4 +1,4 @@
-"""The boxes and crops of each paper: what lands where, and that nothing is mixed on the way."""
+"""The boxes and crops of each paper: what lands where."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geometry.frames import Similarity2D
-from geometry.uv import UVAtlas
-from render.correspondence import FieldTemplate, draw_field
 from render.paper_crops import (
-    Frame,
     canonical_shape,
     dan_crop,
     densereg_crop,
@@ -19,10 +16,7 @@ from render.paper_crops import (
     perturbed_shape,
     shape_in_box,
     similarity_between,
-    warp_field,
-    warp_picture,
 )
-from render.quantization import IGNORE
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -164,65 +158,3 @@ def test_densereg_s_crops_reach_every_scale_and_both_ends():
     at_one = [f.crop_from_image.matrix[0, 2] for f in frames if abs(f.crop_from_image.scale - 1) < 1e-12]
     assert min(at_one) < -440
     assert max(at_one) > -40
-
-
-# ---------------------------------------------------------------------------------------- warping
-
-
-@pytest.fixture(scope="module")
-def drawn_sheet(sheet):
-    """The bent sheet's field in a picture of 200 × 170, its vertices, and its template."""
-    template = FieldTemplate.of_surface(
-        sheet.triangles,
-        UVAtlas(sheet.uv, sheet.triangles),
-        (1 + np.arange(64 * 64) % 7).reshape(64, 64).astype(np.uint8),
-    )
-    vertices = (sheet.mean_shape * (0.8, -0.8, 0.8) + (75, 105, 0)).astype(np.float32)
-    return draw_field(template, [vertices], size_hw=(200, 170)), vertices, template
-
-
-def test_a_warped_field_holds_only_values_that_were_there_and_ignores_what_lies_outside(drawn_sheet):
-    field, _, _ = drawn_sheet
-    frame = Frame(Similarity2D.of(scale=1.25, translation_px=(30.0, -40.0)), (300, 250))
-    warped = warp_field(field, frame)
-    x, y = np.meshgrid(np.arange(250), np.arange(300))
-    places = frame.crop_from_image.inverse.apply(np.stack([x, y], axis=-1).astype(np.float64))
-    outside = (places < -0.5).any(axis=-1) | (places[..., 0] > 169.5) | (places[..., 1] > 199.5)
-    assert 100 < outside.sum() < outside.size - 100
-    assert (warped.label[outside] == IGNORE).all()
-    assert not warped.uv[outside].any()
-    assert (warped.face_index[outside] == -1).all()
-    column, row = np.floor(places[~outside] + 0.5).astype(int).T
-    for name in ("uv", "depth", "part", "label", "face_index"):
-        np.testing.assert_array_equal(getattr(warped, name)[~outside], getattr(field, name)[row, column])
-    np.testing.assert_allclose(warped.depth_range_px, 1.25 * field.depth_range_px)
-
-
-def test_a_warped_field_is_the_field_drawn_there_to_within_half_a_pixel(drawn_sheet):
-    field, vertices, template = drawn_sheet
-    frame = densereg_crop((200, 170), rng=np.random.default_rng(5), crop_px=160)
-    warped = warp_field(field, frame)
-    moved = frame.crop_from_image.apply(vertices.astype(np.float64))
-    again = draw_field(template, [moved], size_hw=(160, 160))
-    both = warped.is_face & again.is_face
-    assert both.sum() > 0.9 * again.is_face.sum() * (warped.label != IGNORE).mean()
-    slope = np.abs(np.diff(field.uv, axis=1))[field.is_face[:, 1:] & field.is_face[:, :-1]]
-    assert np.percentile(np.abs(warped.uv - again.uv)[both], 99) < 2 * np.percentile(slope, 99)
-
-
-def test_the_identity_changes_nothing(drawn_sheet):
-    field, _, _ = drawn_sheet
-    same = warp_field(field, Frame(Similarity2D.of(), (200, 170)))
-    for name in ("uv", "depth", "part", "label", "face_index", "depth_range_px"):
-        np.testing.assert_array_equal(getattr(same, name), getattr(field, name))
-    image = np.random.default_rng(0).integers(0, 256, (200, 170, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(warp_picture(image, Frame(Similarity2D.of(), (200, 170))), image)
-
-
-def test_shrinking_a_picture_does_not_turn_fine_stripes_into_others():
-    stripes = np.zeros((400, 400, 3), dtype=np.uint8)
-    stripes[:, ::2] = 255
-    frame = densereg_photograph((400, 400), longest_px=150)
-    small = warp_picture(stripes, frame)[5:-5, 5:-5].astype(float)
-    assert small.std() < 30
-    assert small.mean() == pytest.approx(127.5, abs=3)
