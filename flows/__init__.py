@@ -1,5 +1,26 @@
 """Configs, recipes and builds, the command line and the Prefect flows: plan, map, collect.
 
+==================================================  ================================================================
+command_line, commands, config_file, progress       the command line
+build_*, fit_landmarks, profile_faces, rebuild,     Prefect flows; flow_forms, run_pages, dataset_events,
+train_systems, evaluate, verify_datasets            training_events: what they tell the server
+deploy, prefect_plugin, plain_yaml                  deployments
+config, presets, recipe, targets                    what decides a data set's bytes
+build, local, planned_list, models_at_hand,         how any data set is built, on this machine or on Dask's workers
+refusals, errors, dask_workers, worker_start*
+incremental, repair, upkeep                         and built again, mended, looked after
+posmaps, posmap_*, atlases, placed_faces,           the recipes of position maps, of fields in photographs, of ears
+face_products, face_checks, augmented_copies,
+densereg_fields, photograph_sample,
+field_statistics, ear_fields
+fits, fit_*, face_fits                              landmark fits of photographs
+profiles, face_profiles, florence                   photographs turned, meshes rendered
+training, training_*, evaluations, predict,         systems trained, measured and used
+prediction_*, picture_boxes, face_transfer
+browse, dataset_page, sheets, other_panels,         looking at things
+unwrap, doctor
+==================================================  ================================================================
+
 The names below are imported when first used, so that ``import flows`` costs nothing.
 """
 

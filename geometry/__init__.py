@@ -1,5 +1,21 @@
 """Frames, cameras, meshes, morphable models, fitting and unwrapping: the geometry everything else stands on.
 
+==================================================  ================================================================
+frames, camera, rotation                            the conventions: begin here
+mesh, mesh_*, uv, nearest, nearest_*, plane_areas   surfaces
+morphable_model, models, model_*                    3DMMs, and the readers of their files
+built_in, built_in_file, face_units, ear            the built-in head; albedo, linear_albedo, painted_surface and
+                                                    display_colour: its looks
+landmarks, regions                                  what is where on a face
+fit, fit_*, contour_paths                           landmark fits: `fit` is the interface, `fit_solver` the mathematics
+unwrap, cylinder, optimal_cylinder                  surfaces laid flat; beneath them edge_weights, natural_boundary,
+                                                    intrinsic_delaunay, unfolding, scaffold, sound_surface,
+                                                    hole_closing, loop_filling; atlas_*: what comes out
+hierarchy, hierarchy_report, decimation*            ever coarser meshes for graph networks
+thin_plate_spline                                   dense correspondence from sparse landmarks
+npz_files, extras, lazy_names, kernel_cache         what has nothing to do with faces
+==================================================  ================================================================
+
 The names below are imported when first used, so that ``import geometry`` costs nothing and a process that needs a
 camera does not load MATLAB readers or compiled kernels.
 """

@@ -1,5 +1,24 @@
 """Sources, annotation files, shards and data sets: everything that touches a disk.
 
+==================================================  ================================================================
+dataset, views, sample_index, decoding              reading a published data set: begin here
+schema, codes, byte_codes, fixed_point_kernel,      what a sample holds, and how it becomes bytes
+*_targets, zarr_format
+manifest, shards, publish, versions, pins, verify,  versions: written, published, kept, repaired, compared
+reuse, version_diff, phases
+store, local_store, object_store, stores            where objects lie
+sources, source_groups, annotations, contour_*,     300W-LP and AFLW2000-3D as they are on disk
+file_names, mat_*
+photographs, landmark_*, face_boxes, detector,      photographs and landmarks; fit_files, field_crops,
+evaluation_*                                        pose_renders, mesh_*: what is made of them
+synthetic, synthetic_groups, ear_sample, people,    what is drawn here for whoever has no data
+people_*, sample_*, drawn_folder, drawing_workers
+images, jpeg, json_files, regular_files,            files of any kind, strangers' above all
+whole_files, file_digests, folder_*, bad_sample,
+processes
+card, exports                                       data cards; other programs' formats
+==================================================  ================================================================
+
 The names below are imported when first used, so that ``import storage`` costs nothing: the child process that reads
 hostile files is ``python -m storage.mat_child``, and it must stay small.
 """

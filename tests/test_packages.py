@@ -6,6 +6,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,20 @@ def test_type_checkers_are_told_the_same_names_from_the_same_modules(name):
         alias.asname: node.module for node in told.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
     assert homes == package._HOME, "run: python infra/stubs.py"
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_packages_map_has_a_place_for_every_module_and_for_no_other(name):
+    package = importlib.import_module(name)
+    folder = Path(package.__file__).parent
+    modules = {path.stem for path in folder.glob("[a-z]*.py")}
+    modules |= {path.parent.name for path in folder.glob("[a-z]*/__init__.py")}
+    _, drawn, _ = package.__doc__.split("=====\n")
+    words = set(re.findall(r"[a-z0-9_*]+", drawn))
+    homeless = {module for module in modules if not any(fnmatchcase(module, word) for word in words)}
+    assert homeless == set(), f"give them a place in the first lines of {name}/__init__.py"
+    named = {word for word in words if "_" in word or "*" in word}
+    assert {word for word in named if not any(fnmatchcase(module, word) for module in modules)} == set()
 
 
 @pytest.mark.parametrize("name", PACKAGES)
