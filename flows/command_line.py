@@ -103,7 +103,7 @@ def _ended_by_ctrl_c(words: Sequence[str]) -> AbstractContextManager[None]:
 
 
 def _alive(words: Sequence[str]) -> AbstractContextManager[None]:
-    """Signs of life in a pipe, of the command that these words ask for; under --json, and while it serves, there are none."""
+    """Signs of life of the command that these words ask for; under --json, and while it serves, there are none."""
     quiet = "--json" in words or words[:1] in ([], ["browse"]) or not is_first_process()
     return nullcontext() if quiet else alive(" ".join(words[: 2 if words[0] == "model" else 1]))
 

@@ -1,7 +1,7 @@
 """Live progress: a bar with rate and time left on a terminal, a plain line every five seconds in a pipe.
 
-In a pipe the line comes by the clock, not by the work: whoever reads a log sees that a program lives, also while one step of
-its work takes minutes, or before the work that can be counted has begun.
+The line comes by the clock, not by the work: whoever reads it sees that a program lives, also while one step of its work
+takes minutes. Before the work that can be counted has begun, and after it, it comes on a terminal too.
 """
 
 import os
@@ -98,16 +98,20 @@ def is_first_process() -> bool:
 
 
 def say(line: str) -> None:
-    """One line on standard error, from which the five seconds count anew."""
+    """One line on standard error, unless it is empty; the five seconds count anew from it."""
     global _said_at
     with _voice:
-        print(line, file=sys.stderr, flush=True)
+        if line:
+            print(line, file=sys.stderr, flush=True)
         _said_at = time.monotonic()
 
 
 @contextmanager
 def told_meanwhile(line: Callable[[], str]) -> Iterator[None]:
-    """Say ``line()`` whenever five seconds have gone by without a word, until the block ends; of nested ones the innermost."""
+    """Say ``line()`` whenever five seconds have gone by without a word, until the block ends; of nested ones the innermost.
+
+    Nothing is said where it is empty.
+    """
     global _said_at
     _speakers.append(line)
     if len(_speakers) > 1:  # the outermost block has the clock
@@ -140,11 +144,16 @@ def is_due() -> bool:
     return time.monotonic() - _said_at >= _SECONDS_BETWEEN_LINES
 
 
+def by_a_bar() -> str:
+    """What is said beside a bar: nothing."""
+    return ""
+
+
 @contextmanager
 def alive(what: str) -> Iterator[None]:
-    """Say how long a command has been working, while it shows no other progress. On a terminal nothing is said."""
+    """Say how long a command has been working, while it shows no other progress."""
     start = time.monotonic()
-    if sys.stderr is None or sys.stderr.isatty():
+    if sys.stderr is None:
         yield
         return
     with told_meanwhile(lambda: f"{what}: running for {time.monotonic() - start:.0f} s"):
@@ -155,7 +164,7 @@ def alive(what: str) -> Iterator[None]:
 def shown(what: str, total: int, *, unit: str = "samples") -> Iterator[Report]:
     """Show the progress of `total` units of work on standard error until the block ends."""
     if sys.stderr.isatty():
-        with _bar(what, total, unit) as report:
+        with told_meanwhile(by_a_bar), _bar(what, total, unit) as report:
             yield report
     else:
         lines = _Lines(what, total, unit)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flows.progress import is_due, is_first_process, say, told_meanwhile
+from flows.progress import by_a_bar, is_due, is_first_process, say, told_meanwhile
 
 if TYPE_CHECKING:
     from train.run_log import Progress
@@ -74,7 +74,7 @@ def training_shown(system: str, *, silent: bool = False) -> Iterator[Shown]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with told_meanwhile(by_a_bar), Progress(*columns, console=Console(stderr=True)) as bar:
         bar.add_task(system, total=None, visible=False)
         yield Shown(system, partial(bar.console.print, highlight=False, markup=False), bar)
 

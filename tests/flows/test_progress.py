@@ -92,11 +92,18 @@ def test_every_command_says_in_a_pipe_that_it_lives_and_under_json_nothing(run, 
     assert run("model", "info", "built-in", "--json").err == ""
 
 
-def test_on_a_terminal_no_lines_come_by_the_clock(monkeypatch, capsys):
+def test_on_a_terminal_a_command_says_that_it_lives_but_not_beside_a_bar(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with alive("info"):
-        time.sleep(0.12)
-    assert capsys.readouterr().err == ""
+    for bar in (shown("sample set", 3), training_shown("dan")):
+        with alive("build"):
+            time.sleep(0.12)
+            assert re.match(r"(build: running for \d+ s\n)+$", capsys.readouterr().err)
+            with bar:
+                capsys.readouterr()
+                time.sleep(0.12)
+                assert "running for" not in capsys.readouterr().err
+            time.sleep(0.12)
+            assert "build: running for" in capsys.readouterr().err
 
 
 def test_a_training_is_told_of_before_its_steps_between_its_reports_and_after_them(capsys):
