@@ -1,6 +1,6 @@
 """Draws the pictures of these pages and measures the numbers of conventions.md, from the built-in sample alone.
 
-    facefoundry build 300wlp-posmaps --targets posmap,field,parts
+    facefoundry build 300wlp-posmaps --targets posmap,field,parts,heatmaps
     python docs/make_figures.py datasets/300wlp-posmaps datasets/sources/sample
 
 The second folder is the one that the data set was built from.
@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from flows.sheets import sample_sheet
 from geometry import Coefficients, load_model, tutte
 from geometry.frames import Similarity2D
 from geometry.mesh import Mesh, vertex_normals
@@ -49,6 +50,7 @@ SHOWN = ("HELEN/HELEN_7000101_1_0", "LFPW_Flip/LFPW_image_train_0601_3", "IBUG/I
 def main() -> None:
     dataset, sample_folder = open_dataset(sys.argv[1]), Path(sys.argv[2])
     draw_samples(dataset)
+    draw_tour_sample(dataset)
     draw_pixel_base(sample_folder)
     model = load_model("built-in")
     draw_way(dataset, sample_folder, model)
@@ -73,6 +75,12 @@ def draw_samples(dataset) -> None:
     sheet = contact_sheet(chosen, dataset.table("weight_mask"), side=220, across=1)
     save("samples.jpg", sheet)
     print(f"panels, left to right: {', '.join(PANELS)}")
+
+
+def draw_tour_sample(dataset) -> None:
+    """tour.md: one sample with all targets, as `facefoundry show` draws it."""
+    ids = dataset.read(range(len(dataset)), targets=["source_id"])["source_id"].tolist()
+    save("tour-sample.jpg", sample_sheet(dataset, ids.index(SHOWN[0]), side=230))
 
 
 def draw_pixel_base(folder: Path) -> None:

@@ -5,6 +5,7 @@ is asked for is read. It listens on 127.0.0.1, and answers to no other name: a p
 name point here (DNS rebinding) gets nothing.
 """
 
+import errno
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -67,10 +68,16 @@ def browse_app(dataset: ShardedDataset) -> FastAPI:
 
 
 def listening(port: int) -> socket.socket:
-    """A socket on this machine's loopback; port 0 takes a free one. Raises OSError when the port is taken."""
+    """A socket on this machine's loopback; port 0 takes a free one. Raises ValueError when the port is taken."""
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.bind((HOST, port))
+    try:
+        made.bind((HOST, port))
+    except OSError as error:
+        made.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise ValueError(f"port {port} is taken, perhaps by another `browse`; --port 0 takes a free one") from None
     return made
 
 

@@ -56,7 +56,7 @@ def on_dask(
     each core). Raises ValueError without the extra, for an address where nobody answers and for a cluster without workers;
     OtherVersions for a worker with other libraries; WorkerDied when one shard has killed several workers.
     """
-    distributed = _distributed()
+    distributed = dask_here()
     with contextlib.ExitStack() as stack:
         if scheduler == LOCAL:
             # No limit of Dask's own on memory: it would kill a worker in the middle of a shard that fits the machine.
@@ -130,7 +130,8 @@ def _client(distributed: ModuleType, address: str, patience_s: float) -> Any:
         ) from None
 
 
-def _distributed() -> ModuleType:
+def dask_here() -> ModuleType:
+    """Dask's package. Raises ValueError, with how to get it, where it is missing."""
     try:
         import distributed
     except ImportError as error:

@@ -210,7 +210,7 @@ def machine_check(memory: int) -> Check:
     from storage.processes import usable_cores
 
     cores = usable_cores()
-    found = f"{cores} cores, {memory / _GIB:.1f} GiB of memory"
+    found = f"{cores} {'core' if cores == 1 else 'cores'}, {memory / _GIB:.1f} GiB of memory"
     workers = max(1, memory // _MEMORY_PER_WORKER)
     if workers < cores:
         return Check("machine", "absent", found, f"build with --workers {workers}: a worker wants about 1 GiB")

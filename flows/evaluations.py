@@ -25,6 +25,7 @@ from storage.pose_renders import MARKER, open_pose_renders
 DETECTOR = "detector"
 DATASETS = "datasets"
 """Where data sets are looked for by name: where builds put them by default."""
+_TABLES = (".csv", ".parquet")
 
 Kind = Literal["data set", "aflw2000", "pts", "table", "renders"]
 
@@ -177,6 +178,10 @@ def guessed_protocol(data: str | os.PathLike[str]) -> str:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; give a data set, a folder of photographs, a table or renders")
     if path.is_file():
+        if path.suffix.lower() not in _TABLES:
+            raise ValueError(
+                f"{path} is no table ({', '.join(_TABLES)}); give a data set, a folder of photographs, a table or renders"
+            )
         tables = ", ".join(name for name, protocol in PROTOCOLS.items() if protocol.kind == "table")
         raise ValueError(f"{path} is a table: say by --protocol what it holds ({tables})")
     if (path / MARKER).is_file():

@@ -63,11 +63,13 @@ def fit_images(
     detector with the 68-point model `weights` (default: where the system keeps it). `same_person`: all faces share one
     identity. A face that cannot be used is a Rejected with its reason; its source id is the image as given.
 
-    Raises ValueError for two images of one name and for landmarks that belong to none of them, NoDetector, OSError.
+    Raises ValueError for a folder, for two images of one name and for landmarks that belong to none of them, NoDetector, OSError.
     """
     for image in images:
         if not image.exists():  # before anybody looks for its landmarks
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(image))
+        if image.is_dir():
+            raise ValueError(f"{image} is a folder, and `fit` takes pictures; `fit-landmarks` takes a whole folder")
     names = [split_suffix(image.name)[0] for image in images]
     _refuse_doubles(names)
     folder = Path(out)

@@ -30,7 +30,7 @@ from flows.face_fits import FitRecipe
 from flows.fit_folder import SOURCES_FOLDER, PublishedFits, annotate_shard, finish_folder
 from flows.fit_pictures import contact_sheet_of_fits
 from flows.fit_shards import FitJob, PlannedFace, fitted_shard, table_bytes
-from flows.local import make_shards, workers_of
+from flows.local import check_scheduler, make_shards, workers_of
 from flows.models_at_hand import model_at_hand
 from flows.planned_list import PICTURES_KEY, list_bytes, stored_list
 from flows.progress import ProgressMaker, silent_for
@@ -87,6 +87,7 @@ def fit_here(
 
     Arguments of the source as in :func:`opened_fits`; the others, and errors, as in :func:`flows.local.build_here`.
     """
+    check_scheduler(scheduler)
 
     def attempt() -> PublishedFits:
         with opened_fits(

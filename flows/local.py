@@ -47,6 +47,8 @@ def build_here(
     build, the shards that were finished are kept, and the next call goes on.
     """
 
+    check_scheduler(scheduler)
+
     def start_ahead(n_pictures: int) -> None:
         if scheduler is None and (workers or usable_cores()) > 1 and n_pictures > config.shard_size:
             start_forkserver(filled_shard, model)
@@ -110,6 +112,14 @@ def workers_of(scheduler: str | None) -> Callable[[Callable[..., T], Sequence[tu
     from flows.dask_workers import on_dask  # here: needs the extra `cluster`
 
     return partial(on_dask, scheduler=scheduler)
+
+
+def check_scheduler(scheduler: str | None) -> None:
+    """Raise ValueError where a scheduler is named and Dask is missing: before a source is drawn or listed for it."""
+    if scheduler is not None:
+        from flows.dask_workers import dask_here
+
+        dask_here()
 
 
 def in_workers(work: Callable[..., T], calls: Sequence[tuple], workers: int) -> Iterator[T]:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 IMAGES = (".jpg", ".jpeg", ".png")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
+_WITH_MESH = ("prnet", "mesh_gcn")
+"""Systems that find a surface by themselves."""
+
 _LEAST_BOX_SHARE = 0.02
 """A tracked face smaller than this share of the frame's shorter side is lost."""
 
@@ -166,6 +169,10 @@ class _Work:
         if (options.fit or options.dan is not None) and system != "densereg":
             raise ValueError(
                 f"--fit and --dan belong to DenseReg's fields, and {checkpoint} is a checkpoint of {system}"
+            )
+        if options.mesh is not None and not options.fit and system not in _WITH_MESH:
+            raise ValueError(
+                f"--export takes {', '.join(_WITH_MESH)}, and densereg with --fit, and {checkpoint} is a checkpoint of {system}"
             )
         dan = (
             None if options.dan is None else Predictor(restore(options.dan, system="dan", device=device), device=device)

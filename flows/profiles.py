@@ -27,7 +27,7 @@ from flows.face_profiles import (
     profile_photographs,
     views_of,
 )
-from flows.local import workers_of
+from flows.local import check_scheduler, workers_of
 from flows.models_at_hand import MODELS_FOLDER, model_at_hand
 from flows.progress import ProgressMaker, silent_for
 from flows.refusals import refuse_output_in_source, refuse_too_many_bad
@@ -98,6 +98,7 @@ def profile_here(
     Raises ValueError or OSError for a source, model or folder that cannot be used, AlreadyBuilding, TooManyBad,
     SourceChanged and WorkerDied. Whatever ends it, the files that are there stay, and the next call goes on.
     """
+    check_scheduler(scheduler)
     with opened_profiles(source, out=out, config=config, model=model) as plan:
         if plan.is_finished:
             return finish_profiles(plan, [])

@@ -76,5 +76,5 @@ def _panels(dataset: ShardedDataset, sample: Mapping[str, Any], side: int) -> di
     if "mask" in sample:
         panels["mask"] = colored_mask(sample, side=side)
     if "dan_heatmap" in sample:
-        panels["DAN"] = heat_picture(sample["dan_heatmap"], side=side)
+        panels["heatmap (DAN)"] = heat_picture(sample["dan_heatmap"], side=side)
     return panels

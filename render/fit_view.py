@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int32, UInt8
 
 from geometry.mesh import vertex_normals
-from render.preview import titled
+from render.preview import in_rows, titled
 from render.zbuffer import interpolate, rasterize
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
@@ -77,7 +77,6 @@ def fit_panels(
 
 
 def sheet(panels: Sequence[Picture], titles: Sequence[str], *, title: str, across: int) -> Picture:
-    """Panels of one size with their titles, `across` in a row, under a title of their own."""
+    """Panels of one size with their titles, at most `across` in a row, under a title of their own."""
     tiles = [titled(panel, name) for panel, name in zip(panels, titles, strict=True)]
-    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % across)
-    return titled(np.vstack([np.hstack(tiles[i : i + across]) for i in range(0, len(tiles), across)]), title)
+    return titled(in_rows(tiles, across=across), title)

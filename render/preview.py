@@ -20,6 +20,7 @@ Picture = UInt8[np.ndarray, "_ _ 3"]
 _LINES = ((0, 17, False), (17, 22, False), (22, 27, False), (27, 31, False), (31, 36, False),
           (36, 42, True), (42, 48, True), (48, 60, True), (60, 68, True))  # fmt: skip
 _GREEN, _RED, _WHITE = (80, 220, 80), (255, 40, 40), (255, 255, 255)
+_LETTERS, _SMALLEST_LETTERS = 0.42, 0.3
 _SUBPIXEL_BITS = 4
 _DOT_RADIUS = 1 / 150
 """Of the picture's side, but at least 1.2 px: less is not seen."""
@@ -242,9 +243,10 @@ def flat_weights(weight_mask: Float[np.ndarray, "s s"], side: int) -> Picture:
 
 
 def in_rows(blocks: Sequence[Picture], *, across: int) -> Picture:
-    """Pictures of one size, `across` in a row; what the last row lacks is white. Raises ValueError for none."""
+    """Pictures of one size, at most `across` in a row; what the last row lacks is white. Raises ValueError for none."""
     if not blocks:
         raise ValueError("a contact sheet needs at least one sample")
+    across = min(across, len(blocks))
     blocks = [*blocks, *[np.full_like(blocks[0], 255)] * (-len(blocks) % across)]
     return np.vstack([np.hstack(blocks[i : i + across]) for i in range(0, len(blocks), across)])
 
@@ -280,10 +282,12 @@ def encode_png(picture: Picture) -> bytes:
 
 
 def titled(picture: Picture, title: str) -> Picture:
-    """The picture under a strip with its title."""
+    """The picture under a strip with its title, in smaller letters where it is long."""
     strip = np.full((18, picture.shape[1], 3), 30, dtype=np.uint8)
     # OpenCV's font knows ASCII alone: accents go, other scripts become question marks.
     letters = "".join(c for c in unicodedata.normalize("NFKD", title) if not unicodedata.combining(c))
     text = letters.encode("ascii", "replace").decode()
-    cv2.putText(strip, text, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _WHITE, 1, cv2.LINE_AA)
+    wide = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, _LETTERS, 1)[0][0]
+    letters_size = max(_LETTERS * min(1.0, (picture.shape[1] - 12) / max(wide, 1)), _SMALLEST_LETTERS)
+    cv2.putText(strip, text, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, letters_size, _WHITE, 1, cv2.LINE_AA)
     return np.vstack([strip, picture])

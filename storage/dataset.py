@@ -67,6 +67,7 @@ def version_store(path: str | Path, version: str | None = None) -> Store:
     if isinstance(place, Path) and not place.is_dir():
         raise Unpublished(
             f"{path} is not a folder; a data set is <out>/<name> or <out>/<name>/<version>, such as datasets/300wlp-posmaps"
+            + ("" if Path(path).is_absolute() else f" (looked for from {Path.cwd()})")
         )
     store = store_at(place)
     if _has(store, MANIFEST_KEY):

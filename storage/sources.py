@@ -178,7 +178,7 @@ def open_source(path: str | os.PathLike[str], *, several_faces: bool = False) ->
         raise ValueError(
             f"{root} holds no picture (.jpg, .png) with an annotation (.mat) of the same name beside it "
             f"({len(rejected)} files could not be used).{because} Give the folder that holds AFW, HELEN, LFPW and "
-            "IBUG, or AFLW2000's pictures"
+            "IBUG, or AFLW2000's pictures; photographs with landmarks alone are fitted first: `facefoundry fit-landmarks`"
         )
     return Source(root, _kind(root, items), tuple(items), rejected, tuple(listing.sidecar_folders))
 

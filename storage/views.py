@@ -251,7 +251,7 @@ def split(
     where there are names of neither (:func:`storage.source_groups.side_of_300w`).
     """
     if parts == "300w":
-        sides = [side_of_300w(name) or "other" for name in _source_ids(dataset)]
+        sides = [side_of_300w(name) or "other" for name in source_ids(dataset)]
         names = ["train", "test", *(["other"] if "other" in sides else [])]
         places = np.array([names.index(side) for side in sides], dtype=np.int64)
     else:
@@ -331,7 +331,8 @@ def _shares(n_samples: int, weights: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _source_ids(dataset: ShardedDataset) -> list[str]:
+def source_ids(dataset: ShardedDataset) -> list[str]:
+    """Every sample's, in order."""
     names: list[str] = []
     for piece in in_pieces(len(dataset), _AT_ONCE):
         names += dataset.read(np.array(piece), ["source_id"])["source_id"].tolist()
@@ -340,7 +341,7 @@ def _source_ids(dataset: ShardedDataset) -> list[str]:
 
 def groups_of(dataset: ShardedDataset, by: Group) -> list[str]:
     """The group that each sample belongs to (:func:`split`)."""
-    names = _source_ids(dataset)
+    names = source_ids(dataset)
     if callable(by):
         return [by(name) for name in names]
     photographs = [photograph_of(name) for name in names]

@@ -23,6 +23,7 @@ from train.evaluation import (
 )
 from train.field_errors import FieldErrors
 from train.measures import Family, Truth, measures_of, yaw_tables
+from train.photograph_crops import holds_photographs
 from train.prediction import Predictor
 from train.restore import Restored
 
@@ -40,7 +41,7 @@ def evaluate_dataset(
 
     Reconstruction by ICP is measured on the first `n_registered` samples. Samples whose photograph, or whose drawn person, the
     checkpoint learnt from are left out, and counted. Raises TrainedOnTest when none is left, KeyError for a data set without
-    what the system is measured by, ValueError for another model's topology and for crops of another size.
+    what the system is measured by, ValueError for another model's topology, crops of another size and whole photographs.
     """
     data = predictor.data
     wanted = [name for name in ("image", "landmarks_px") if name not in dataset.schema.names]
@@ -48,6 +49,11 @@ def evaluate_dataset(
         raise KeyError(
             f"{dataset.manifest.name} has no {' and no '.join(wanted)} to measure by; it has "
             f"{', '.join(dataset.schema.names)}: build it with these targets"
+        )
+    if holds_photographs(dataset) and data.margin is not None:
+        raise ValueError(
+            f"{dataset.manifest.name} holds whole photographs and {predictor.restored.path} was trained on crops: measure it on "
+            "a data set of crops, or on a folder of photographs by its --protocol"
         )
     rows, n_seen = _unseen(predictor.restored, dataset)
     side = int(dataset.schema["image"].sample_shape[0])

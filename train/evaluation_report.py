@@ -125,6 +125,8 @@ def template_picture(template: Float[np.ndarray, "c c"], *, side: int = 384) -> 
 def table_lines(document: dict[str, Any]) -> list[str]:
     """The results as a text table: ours, both baselines, the papers' rows, and what is to be said beside them."""
     lines = [f"{document['system']} on {document['set']}: {document['n_images']} images"]
+    if n_seen := document.get("test_data", {}).get("seen_in_training_and_left_out"):
+        lines.append(f"left out: {n_seen} that the checkpoint learnt from")
     if "boxes" in document:
         lines.append(f"boxes: {document['boxes']}")
     width = max((len(name) for name in document["results"]), default=0)

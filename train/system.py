@@ -166,7 +166,8 @@ def check_targets(system: str, targets: Sequence[str], dataset: ShardedDataset) 
     if missing:
         raise ValueError(
             f"{system} learns from {', '.join(missing)}, and the data set {dataset.manifest.name} has only "
-            f"{', '.join(dataset.schema.names)}: build it with these targets"
+            f"{', '.join(dataset.schema.names)}: build it with these targets (--targets posmap,field,parts has those of all "
+            "of this project's systems)"
         )
     if not len(dataset):
         raise ValueError(f"{dataset.manifest.name} {dataset.manifest.version} has no samples to learn from")

@@ -18,6 +18,7 @@ from flows.local import build_here
 from flows.predict import PredictOptions, predict_here
 from flows.sheets import contact_sheet, sample_sheet
 from flows.training import train_here
+from flows.training_progress import progress_line
 from geometry import Coefficients, fit_landmarks, load_model, optimal_cylindrical
 from geometry.mesh import Mesh
 from render import AtlasRaster, CropConfig, encode_png
@@ -32,6 +33,7 @@ folder.mkdir(exist_ok=True)
 steps = int(os.environ.get("TOUR_STEPS", "300"))
 
 # %% 1. A folder of faces in 300W-LP's layout: pictures, and the parameters that they were drawn from.
+print(f"drawing 50 faces in {folder / 'faces'}")
 write_sample_folder(folder / "faces", seed=1, n_identities=8, n_expressions=1, n_views=3)
 
 # %% 2. A data set: position maps, correspondence fields and parts of every crop, published as one version.
@@ -76,10 +78,12 @@ parts = split(ds, {"train": 0.75, "test": 0.25}, by="identity", seed=0)
 print({name: len(part) for name, part in parts.items()})
 
 # %% 9. Train the small DAN for a minute; the same line again goes on where it stopped.
-trained = train_here("dan", ds.path, out=folder, hold_out=0.25, steps=steps, report=lambda progress: None)
+trained = train_here(
+    "dan", ds.path, out=folder, hold_out=0.25, steps=steps, report=lambda now: print(progress_line(now))
+)
 print(f"dan: {trained.measure} {100 * (trained.validation or float('nan')):.1f} % after {trained.steps} steps")
 
-# %% 10. Let it predict on a picture: landmarks, an overlay, and what it was asked for in JSON.
+# %% 10. Let it predict on a picture, roughly, for it saw 36 crops: landmarks, an overlay, and what it was asked for in JSON.
 picture = min((folder / "faces").rglob("*.jpg"))
 outcome = predict_here(trained.checkpoint, [picture], PredictOptions(out=folder / "predicted", boxes="landmarks"))
 print(f"predictions lie in {folder / 'predicted'}: {[path.name for path in sorted((folder / 'predicted').iterdir())]}")

@@ -111,7 +111,8 @@ def fit(
         for o in good:
             sure = math.degrees(max(o.fit.pose_stddev_rad))
             print(
-                f"{o.path}: {o.fit.result}, landmarks {o.fit.mean_residual_px:.2f} px from the model on average, "
+                f"{o.path}: {o.fit.result}, landmarks {o.fit.mean_residual_px:.2f} px of {o.fit.picture} from the model on "
+                "average, "
                 f"pose sure to {sure:.1f}°, shape to {o.fit.surface_stddev_mm:.1f} mm"
             )
         for refusal in bad:

@@ -13,6 +13,8 @@ from flows.commands.options import DatasetPath, Json, Model, Version, given_mode
 if TYPE_CHECKING:
     import numpy as np
 
+    from storage.dataset import ShardedDataset
+
 app = typer.Typer()
 
 
@@ -25,9 +27,9 @@ def show(
             help="A data set (<out>/<name>, or a version's own folder), or a fit (.fit.json).",
         ),
     ],
-    index: Annotated[int, typer.Argument(help="Number of the sample.")] = 0,
+    index: Annotated[str, typer.Argument(metavar="SAMPLE", help="Its number, or its source id.")] = "0",
     version: Version = None,
-    save: Annotated[Path | None, typer.Option(help="The PNG to write; default: <name>-<index>.png here.")] = None,
+    save: Annotated[Path | None, typer.Option(help="The PNG to write; default: <name>-<number>.png here.")] = None,
     turn: Annotated[
         float | None,
         typer.Option(min=-180, max=180, help="Add a shaded view of the mesh, turned by so many degrees."),
@@ -47,6 +49,7 @@ def show(
 
     \b
     facefoundry show datasets/300wlp-posmaps 7 --turn 30
+    facefoundry show datasets/300wlp-posmaps AFW/astronaut_0
     facefoundry show fits/portrait_0.fit.json --export glb
     """
     from render.preview import encode_png
@@ -62,18 +65,20 @@ def show(
     from flows.sheets import sample_sheet
     from storage.dataset import open_dataset
 
+    _refuse_what_fit_writes(what, SUFFIX)
     opened = open_dataset(what, version)
-    path = save or Path(f"{opened.manifest.name}-{index}.png")
+    number = _number_of(opened, index)
+    path = save or Path(f"{opened.manifest.name}-{number}.png")
     if "fitted_px" in opened.schema.names:
         from flows.fit_pictures import draw_fit, fit_of_dataset
 
-        seen, its_model = fit_of_dataset(opened, index, given_model(model) if model else None)
+        seen, its_model = fit_of_dataset(opened, number, given_model(model) if model else None)
         _print_drawn(**draw_fit(seen, its_model, path, turn=turn, export=export, frame=frame), as_json=as_json)
         return
     if export is not None:
         raise typer.BadParameter("--export takes a fit (.fit.json, or a data set of fits)")
-    stored = opened[index]
-    picture = sample_sheet(opened, index)
+    stored = opened[number]
+    picture = sample_sheet(opened, number)
     if turn is not None:
         if "position_map" not in stored:
             raise typer.BadParameter("--turn shows the mesh of a position map, and this data set has none")
@@ -108,6 +113,27 @@ def browse(
             print(f"{address}  (Ctrl-C ends it)", flush=True)
 
     serve(open_dataset(dataset, version), port, announce)
+
+
+def _refuse_what_fit_writes(what: Path, suffix: str) -> None:
+    """Raise BadParameter for a picture, or a folder of fits, in place of a fit."""
+    if what.is_file():
+        raise typer.BadParameter(f"{what} is neither a data set's folder nor a fit; `fit` writes NAME_0{suffix}")
+    if fits := sorted(what.glob(f"*{suffix}")):
+        raise typer.BadParameter(f"{what} is a folder of fits; name one of them, such as {fits[0]}")
+
+
+def _number_of(dataset: "ShardedDataset", sample: str) -> int:
+    """The sample's number, given itself or as the source id of which it is the first. Raises BadParameter for neither."""
+    from storage.views import source_ids
+
+    if sample.isdecimal():
+        return int(sample)
+    names = source_ids(dataset)
+    if sample not in names:
+        such = f", such as {names[0]}" if names else ""
+        raise typer.BadParameter(f"no sample is called {sample!r}; give its number, or its source id{such}")
+    return names.index(sample)
 
 
 def _print_drawn(

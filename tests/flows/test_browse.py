@@ -96,6 +96,14 @@ def test_it_listens_on_this_machine_alone():
         assert bound.getsockname()[0] == "127.0.0.1"
 
 
+def test_a_port_that_is_taken_is_told_with_what_to_do():
+    with listening(0) as bound:
+        bound.listen()
+        port = bound.getsockname()[1]
+        with pytest.raises(ValueError, match=f"port {port} is taken, .*--port 0 takes a free one"):
+            listening(port)
+
+
 def test_the_command_serves_until_it_is_interrupted(faces):
     start = "from flows.command_line import main; main()"
     command = [sys.executable, "-c", start, "browse", str(faces.path), "--port", "0"]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from geometry import load_model
+from storage import open_dataset
 from tests.command_runs import NAMES_LOADED, Ended, in_a_process, loaded_by
 
 BUILD = ("build", "300wlp-posmaps", "--size", "128", "--workers", "1")
@@ -156,6 +157,24 @@ def test_show_writes_beside_you_unless_told_otherwise(built, run, tmp_path, monk
     assert ended.code == 0
     assert cv2.imread("300wlp-posmaps-13.png") is not None
     assert ended.out.endswith(": 300wlp-posmaps-13.png\n")
+
+
+def test_a_sample_is_found_by_its_source_id(built, run, tmp_path):
+    dataset, target = built[0] / "300wlp-posmaps", tmp_path / "picture.png"
+    name = open_dataset(dataset)[9]["source_id"]
+    assert run("show", dataset, name, "--save", target, "--json").json == {"path": str(target), "source_id": name}
+    by_name = target.read_bytes()
+    assert run("show", dataset, "9", "--save", target).code == 0
+    assert target.read_bytes() == by_name
+    ended = run("show", dataset, "AFW/nobody")
+    assert ended.code == 2
+    assert "no sample is called 'AFW/nobody'; give its number, or its source id, such as" in " ".join(ended.err.split())
+
+
+def test_a_data_set_that_is_named_from_the_wrong_folder_is_told_where_it_was_looked_for(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for arguments in (("info", "datasets/300wlp-posmaps"), ("train", "dan", "--data", "300wlp-posmaps")):
+        assert run(*arguments).complaint.endswith(f"(looked for from {tmp_path})\n")
 
 
 def test_a_sample_or_data_set_that_is_not_there_is_one_sentence(built, run, tmp_path):

@@ -102,6 +102,13 @@ def test_what_is_no_schedulers_address_is_refused_before_a_client_is_made(addres
         list(on_dask(pow, [(2, 3)], 1, scheduler=address))
 
 
+def test_dask_that_is_missing_is_told_before_a_sample_is_drawn_for_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match="--scheduler needs Dask"):
+        build_here(SMALL, out=tmp_path, scheduler="local")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_address_where_nobody_answers_is_named_with_what_to_do():
     with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 .* start one"):
         next(on_dask(abs, [(-1,)], 1, scheduler="tcp://127.0.0.1:9", patience_s=1.0))

@@ -82,7 +82,7 @@ def test_a_folder_that_cannot_be_written_to_is_broken(tmp_path, monkeypatch):
 
 
 def test_little_memory_means_fewer_workers(monkeypatch):
-    monkeypatch.setattr("flows.local.usable_cores", lambda: 4)
+    monkeypatch.setattr("storage.processes.usable_cores", lambda: 4)
     assert machine_check(8 << 30).state == "ok"
     assert "--workers 2" in machine_check(5 << 29).remedy
     assert "--workers 1" in machine_check(1 << 20).remedy

@@ -94,7 +94,7 @@ def test_fit_says_how_sure_it_is(portrait, tmp_path, run):
     code, out, _ = run("fit", portrait, "--out", tmp_path, "--contour", "fixed")
     assert code == 0
     assert f"{tmp_path}/astronaut_0.fit.json: converged" in out
-    assert "pose sure to" in out
+    assert "px of astronaut_0.jpg from the model on average, pose sure to" in out
     assert out.rstrip().endswith("mm")
 
 
@@ -315,6 +315,23 @@ def test_show_refuses_a_fit_that_is_none_and_a_model_that_is_not_its_own(fitted,
     code, _, err = run("show", tmp_path / "y.fit.json")
     assert code == 1
     assert "astronaut_0.jpg" in err
+
+
+def test_show_says_which_file_of_a_folder_of_fits_it_draws(fitted, run):
+    for what, says in (
+        (fitted.parent, "is a folder of fits; name one of them, such as"),
+        (fitted.parent / "astronaut_0.jpg", "is neither a data set's folder nor a fit"),
+    ):
+        code, _, err = run("show", what)
+        assert code == 2
+        assert says in " ".join(err.split())
+
+
+def test_fit_sends_a_folder_to_fit_landmarks(portrait, tmp_path, run):
+    code, _, err = run("fit", portrait.parent, "--out", tmp_path / "fits")
+    assert code == 1
+    assert "is a folder, and `fit` takes pictures; `fit-landmarks` takes a whole folder" in err
+    assert not (tmp_path / "fits").exists()
 
 
 # ------------------------------------------------------------------------------------------------------- fit-landmarks

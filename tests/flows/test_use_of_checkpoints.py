@@ -18,6 +18,7 @@ from flows.evaluations import evaluate_here, guessed_protocol
 from flows.face_transfer import corresponding, transferred
 from flows.local import build_here
 from flows.predict import PredictOptions, listed, output_names, predict_here, transfer_here
+from flows.presets import densereg_fields
 from geometry import load_model
 from geometry.camera import ScaledOrthographicCamera
 from geometry.mesh import signed_volume
@@ -268,6 +269,7 @@ def test_what_was_trained_on_is_left_out_and_the_count_is_told(work):
     assert n_astronauts == 2
     assert found.document["test_data"]["seen_in_training_and_left_out"] == n_astronauts
     assert found.document["n_images"] == len(test) - n_astronauts
+    assert "left out: 2 that the checkpoint learnt from" in table_lines(found.document)
     with pytest.raises(TrainedOnTest, match="every photograph or person of train"):
         evaluate_dataset(Predictor(restore(work / "dan.pt")), open_dataset(work / "train"))
 
@@ -301,6 +303,9 @@ def test_a_data_set_that_lacks_a_target_or_has_other_crops_is_refused(work, samp
     build_here(other, source=work / "other", out=tmp_path, workers=1)
     with pytest.raises(ValueError, match="crops of 80 px and .* was trained on 64 px"):
         evaluate_dataset(Predictor(restore(work / "prnet.pt")), open_dataset(tmp_path / "larger"))
+    build_here(densereg_fields(longest_px=128), source=work / "other", out=tmp_path, workers=1)
+    with pytest.raises(ValueError, match="densereg-fields holds whole photographs and .* was trained on crops"):
+        evaluate_dataset(Predictor(restore(work / "dan.pt")), open_dataset(tmp_path / "densereg-fields"))
 
 
 def test_a_surface_of_another_topology_is_refused(work, tmp_path):
@@ -388,6 +393,8 @@ def test_data_are_known_by_what_lies_there(work, photographs, tmp_path):
         guessed_protocol(photographs)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         guessed_protocol(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"photo_0\.jpg is no table \(\.csv, \.parquet\); give a data set"):
+        guessed_protocol(photographs / "photo_0.jpg")
     with pytest.raises(ValueError, match="there is no truth in it"):
         guessed_protocol(tmp_path)
     with pytest.raises(ValueError, match="holds no face of AFLW2000-3D"):
@@ -477,6 +484,9 @@ def test_densereg_gives_rows_a_fit_and_a_transfer(work, photographs, tmp_path):
         assert pairs["target_px"].shape[1] == 2
     with pytest.raises(ValueError, match="--fit and --dan belong to DenseReg's fields"):
         predict_here(work / "prnet.pt", [photographs], PredictOptions(tmp_path, fit=True))
+    for system in ("dan", "densereg"):
+        with pytest.raises(ValueError, match=f"--export takes prnet, mesh_gcn, and densereg with --fit.* of {system}$"):
+            predict_here(work / f"{system}.pt", [photographs], PredictOptions(tmp_path, mesh="glb"))
     with pytest.raises(ValueError, match="needs dense correspondence"):
         transfer_here(
             work / "dan.pt", photographs / "photo_0.jpg", photographs / "photo_0.jpg", PredictOptions(tmp_path)

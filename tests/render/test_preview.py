@@ -22,6 +22,7 @@ from render.preview import (
     raster_of_map,
     sample_panels,
     sample_sheet,
+    titled,
 )
 
 SIZE = 96
@@ -174,9 +175,9 @@ def test_a_map_in_colours_is_black_where_it_is_not_covered_and_red_to_the_right(
 @pytest.mark.parametrize(("n", "across", "rows"), [(1, 1, 1), (1, 2, 1), (5, 2, 3), (6, 3, 2)])
 def test_a_contact_sheet_is_as_large_as_its_samples(sample, weights, n, across, rows):
     sheet = contact_sheet([sample] * n, weights, side=40, across=across)
-    assert sheet.shape == (rows * (40 + 18), across * 5 * 40, 3)
+    assert sheet.shape == (rows * (40 + 18), min(n, across) * 5 * 40, 3)
     last = sheet[-40:, -5 * 40 :]
-    assert (last == 255).all() == (n % across != 0)  # an empty place is white
+    assert (last == 255).all() == (n > across and n % across != 0)  # an empty place is white
 
 
 def test_the_same_samples_give_the_same_bytes_and_whole_png_files(sample, weights):
@@ -190,6 +191,12 @@ def test_the_same_samples_give_the_same_bytes_and_whole_png_files(sample, weight
 def test_any_source_id_can_be_a_title(sample, weights, name):
     sheet = sample_sheet({**sample, "source_id": name}, weights, side=64)
     assert sheet.shape == (18 + 2 * (64 + 18), 3 * 64, 3)
+
+
+def test_a_long_title_is_written_smaller_so_that_its_end_is_read_too():
+    name = "median 6.71 % LFPW_Flip/LFPW_image_train_0602_"
+    one, other = (titled(np.zeros((1, 256, 3), np.uint8), name + end) for end in "17")
+    assert (one != other).any()
 
 
 def test_accents_are_dropped_from_titles_and_letters_kept(sample, weights):

@@ -216,7 +216,9 @@ def test_folders_without_end_are_cut_off(tmp_path):
 
 
 def test_a_folder_that_holds_no_sample_is_our_callers_mistake(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no picture .* \(0 files could not be used\)"):
+    with pytest.raises(
+        ValueError, match=r"holds no picture .* \(0 files could not be used\).*`facefoundry fit-landmarks`"
+    ):
         open_source(tmp_path)
     put(tmp_path, "AFW_7_0.jpg")
     with pytest.raises(ValueError, match=r"\(1 files could not be used\)\. AFW_7_0: there is no AFW_7_0\.mat"):

@@ -309,7 +309,8 @@ def test_a_data_set_without_a_target_is_refused_and_named(tmp_path, dataset):
     phase = PhaseConfig(name="train", steps=1)
     prnet = PRNet.for_dataset(PRNetConfig(width=4, resolution=32, phases=(phase,)), dataset)
     with pytest.raises(
-        ValueError, match=r"prnet learns from position_map.*has only image, landmarks_px: build it with"
+        ValueError,
+        match=r"prnet learns from position_map.*has only image, landmarks_px: build it with .*posmap,field,parts",
     ):
         train(prnet, without, tmp_path, RunConfig())
 
