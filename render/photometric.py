@@ -111,7 +111,9 @@ def noisy(picture: Picture, stddev_levels: float, seed: int) -> Picture:
 def recompressed(picture: Picture, quality: int) -> Picture:
     """The picture after it was a JPEG file of that quality, colours at half resolution as OpenCV has it."""
     bgr = np.ascontiguousarray(picture[..., ::-1])
-    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    done, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:  # what there is then decodes to a picture that ends in grey
+        raise RuntimeError(f"OpenCV could not encode a picture of shape {picture.shape} as JPEG")
     decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
     return np.ascontiguousarray(decoded[..., ::-1], dtype=np.uint8)
 

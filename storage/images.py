@@ -53,6 +53,9 @@ _MAX_SCANS = 100  # a progressive picture has about ten; each costs a pass over 
 _NOT_OF_THE_DATA = ("JFIF revision", "color transform", "subsampling")
 """Complaints of simplejpeg about headers that others read: such pictures are OpenCV's, and lost data in them unnoticed."""
 
+_NO_MEMORY = "Insufficient memory"
+"""What libjpeg says of the machine and not of the picture: progressive ones are kept whole before they are decoded."""
+
 _PICTURE_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"eXIf")
 _TEXT_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
 _MAX_CHUNKS = 100_000
@@ -160,6 +163,8 @@ def _jpeg_pixels(
         pixels = simplejpeg.decode_jpeg(data, "RGB" if out is None else "RGBA", buffer=out)
     except ValueError as error:
         said = str(error)
+        if _NO_MEMORY in said:
+            raise MemoryError(f"of a {header.width}×{header.height} JPEG: {said}") from None
         if not any(word in said for word in _NOT_OF_THE_DATA):
             code = "image.truncated" if "premature end" in said.lower() else "image.corrupt"
             raise BadSample(code, f"the JPEG's data were damaged ({said}); copy the file again") from None
@@ -197,6 +202,8 @@ def _imdecode(data: bytes, flags: int) -> np.ndarray:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(error.err) from None
         raise BadSample("image.corrupt", f"the picture does not decode ({error.err}); copy the file again") from None
     if pixels is None:
         raise BadSample("image.corrupt", "the picture does not decode; copy the file again")

@@ -9,7 +9,10 @@ QUALITY = 92
 
 def encode_jpeg(picture: UInt8[np.ndarray, "h w 3"], quality: int = QUALITY) -> bytes:
     """RGB as JPEG, colour at half resolution as OpenCV has it by default."""
-    return cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    done, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:  # what there is then is the picture's beginning
+        raise RuntimeError(f"OpenCV could not encode a picture of shape {picture.shape} as JPEG")
+    return data.tobytes()
 
 
 def decode_jpeg(content: bytes) -> UInt8[np.ndarray, "h w 3"]:

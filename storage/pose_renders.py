@@ -170,8 +170,10 @@ def write_subject(
     folder.mkdir(parents=True, exist_ok=True)
     export_mesh(folder / MESH, vertices, triangles, colors=colors, format="ply")
     for view, picture in zip(subject.views, pictures, strict=True):
-        png = cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes()
-        write_atomically(folder / view.picture, png)
+        done, png = cv2.imencode(".png", picture[:, :, ::-1])
+        if not done:  # what there is then is the picture's beginning
+            raise RuntimeError(f"OpenCV could not encode a picture of shape {picture.shape} as PNG")
+        write_atomically(folder / view.picture, png.tobytes())
     write_atomically(folder / VIEWS, (subject.model_dump_json(indent=1) + "\n").encode())
 
 

@@ -7,6 +7,7 @@ chunk. The tests hold every byte to zarr-python's own reading and writing: these
 
 import json
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,11 @@ _BLOSC: dict[Compression, tuple[str, int, str, int]] = {
     "lz4_bitshuffle": ("lz4", 5, "bitshuffle", 0),
     "zstd_bitshuffle": ("zstd", 1, "bitshuffle", 262144),
 }
+_ROOM_OF_ZSTD = 8 << 20
+"""Several times what zstd takes for a block. Blosc stores a block as it is not only where it would not get smaller, but also,
+without a word, where zstd was refused its memory: other bytes of the same sample."""
 _SHUFFLE = {"shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
+_ALL_PLAIN = 0x02
 _NOWHERE = np.uint64(2**64 - 1)
 CHECKSUM_BYTES = _CRC = 4
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
@@ -39,6 +44,17 @@ def make_the_lock() -> None:
     A worker that makes its own and ends by Ctrl-C leaves it behind, of which Python's tracker would warn.
     """
     blosc.get_mutex()
+
+
+def _has_plain_block(data: bytes) -> bool:
+    """Whether Blosc stored any block as it is (Blosc 1's header: flags, sizes, where each block begins; then its length)."""
+    flags = data[2]
+    n_bytes, block = struct.unpack_from("<II", data, 4)
+    if flags & _ALL_PLAIN or not n_bytes:
+        return True
+    starts = struct.unpack_from(f"<{-(-n_bytes // block)}i", data, 16)
+    lengths = (struct.unpack_from("<i", data, start)[0] for start in starts)
+    return any(length == min(block, n_bytes - place * block) for place, length in enumerate(lengths))
 
 
 class DamagedBytes(ValueError):
@@ -66,20 +82,27 @@ class ChunkFormat:
     def encode(self, array: Shaped[np.ndarray, "..."]) -> tuple[bytes, bytes]:
         """The chunk's bytes (data and checksum, to lie one behind the other), the same every time.
 
-        Raises ValueError unless `array` has this format's shape and dtype.
+        Raises ValueError unless `array` has this format's shape and dtype, and MemoryError.
         """
         if array.shape != self.shape or array.dtype != self.numpy_dtype:
             raise ValueError(f"a chunk of {self.dtype} {self.shape} was given {array.dtype} {array.shape}")
-        if self.compression == "none":
-            data = array.tobytes()
-        else:
-            library, level, shuffle, block = _BLOSC[self.compression]
+        data = array.tobytes() if self.compression == "none" else self._compressed(np.ascontiguousarray(array))
+        return data, google_crc32c.value(data).to_bytes(_CRC, "little")
+
+    def _compressed(self, array: Shaped[np.ndarray, "..."]) -> bytes:
+        library, level, shuffle, block = _BLOSC[self.compression]
+
+        def pack() -> bytes:
             blosc.use_threads = False  # with threads, blocks lie in the order in which they were ready
-            array = np.ascontiguousarray(array)
-            data = blosc.compress(
+            return blosc.compress(
                 array, library.encode(), level, _SHUFFLE[shuffle], block, typesize=self.numpy_dtype.itemsize
             )
-        return data, google_crc32c.value(data).to_bytes(_CRC, "little")
+
+        data = pack()
+        if library == "zstd" and _has_plain_block(data):
+            np.empty(_ROOM_OF_ZSTD, dtype=np.uint8)
+            data = pack()
+        return data
 
     def decode_into(self, data: bytes, out: Shaped[np.ndarray, "..."]) -> None:
         """Write the chunk into `out` (contiguous). Raises DamagedBytes when checksum or length disagree."""

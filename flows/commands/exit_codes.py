@@ -14,6 +14,11 @@ STOPPED = "stopped; what is finished is kept, and the same command goes on"
 NO_READER = 141
 """The same of SIGPIPE: whoever read standard output has left."""
 
+_MORE_MEMORY = "end other programs or take fewer --workers, and start the same command again; what is finished is kept"
+_OF_LOADERS = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
+_NO_THREAD = "can't start new thread"
+_OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem
+
 
 def complain(sentence: str, code: int) -> int:
     """Say a sentence on standard error; gives the code back."""
@@ -23,6 +28,9 @@ def complain(sentence: str, code: int) -> int:
 
 def exit_code_of(error: Exception) -> int:
     """One line for what a user can mend; a traceback for what only we can."""
+    if _lacks_memory(error):  # first, for imports need memory
+        about = f" ({said[0]})" if (said := str(error).strip().splitlines()) else ""
+        return complain(f"memory ran out{about}; {_MORE_MEMORY}", FAILED)
     from flows.errors import TooManyBad, WrongUse
     from geometry.extras import how_to_get
     from storage.publish import AlreadyBuilding
@@ -41,6 +49,14 @@ def exit_code_of(error: Exception) -> int:
     if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
         return complain(f"this needs {error.name}, which is not installed: {how_to_get(extra)}", FAILED)
     raise error
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether the system refused memory: to Python, to OpenCV, for a library that was to be loaded, or for a thread."""
+    if isinstance(error, ImportError):
+        return any(words in str(error) for words in _OF_LOADERS)
+    of_opencv = type(error).__module__ == "cv2" and getattr(error, "code", 0) == _OPENCV_NO_MEMORY
+    return of_opencv or isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and str(error) == _NO_THREAD)
 
 
 def _extra_of(module: str) -> str:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import cv2
+import numpy as np
 import pytest
 
 from geometry.extras import how_to_get
@@ -143,6 +145,28 @@ print(list(in_workers(signal.getsignal, [(signal.SIGINT,)] * 2, 2)) == [signal.S
 def test_ctrl_c_while_workers_are_made_ready_shows_no_traceback_and_workers_hear_it():
     ended = subprocess.run([sys.executable, "-c", AT_THE_START], capture_output=True, text=True, timeout=120)
     assert (ended.stdout, ended.stderr) == ("[8, 16] True\n[set(), set()]\nTrue\n", "")
+
+
+SHORT_OF_MEMORY = [
+    MemoryError(),
+    MemoryError("Unable to allocate 4.86 MiB"),
+    ImportError("libx.so: failed to map segment from shared object"),
+    RuntimeError("can't start new thread"),
+]
+
+
+@pytest.mark.parametrize("error", [*SHORT_OF_MEMORY, "of OpenCV"], ids=str)
+def test_want_of_memory_is_one_sentence_that_says_what_to_do(error, run, monkeypatch, tmp_path):
+    def too_large(*arguments: object, **options: object) -> None:
+        if isinstance(error, str):
+            cv2.copyMakeBorder(np.zeros((1, 1), np.uint8), 0, 2**30, 0, 2**30, cv2.BORDER_CONSTANT)  # an exbibyte
+        raise error
+
+    monkeypatch.setattr("flows.local.build_here", too_large)
+    ended = run("build", "300wlp-posmaps", "--source", tmp_path, "--out", tmp_path)
+    assert ended.code == 1
+    assert "memory ran out" in ended.complaint
+    assert ended.complaint.endswith("start the same command again; what is finished is kept\n")
 
 
 def test_a_fault_of_ours_keeps_its_traceback(run, monkeypatch, tmp_path):
