@@ -32,6 +32,7 @@ from storage.card import card_objects
 from storage.dataset import ShardedDataset, open_dataset
 from storage.drawn_folder import drawn_record, licence_of
 from storage.fit_files import folder_record
+from storage.images import MAX_IMAGE_FILE_BYTES
 from storage.manifest import (
     DatasetManifest,
     DatasetPlan,
@@ -53,6 +54,7 @@ from storage.publish import (
     read_table,
     start_version,
 )
+from storage.regular_files import read_regular_file
 from storage.shards import ShardWriter
 from storage.store import DamagedObject, MissingObject, Place, Store, place_of
 from storage.stores import store_at
@@ -296,11 +298,17 @@ def _read(job: Job, pictures: Sequence[PlannedPicture], recipe: Recipe[Any, Any,
 
 def read_planned(root: Path, name: str, sha256: str) -> bytes:
     """A source's file, held to the digest that it was planned with. Raises SourceChanged."""
-    with open(os.path.join(root, name), "rb", buffering=0) as file:
-        content = file.read()
+    try:
+        content = read_regular_file(os.path.join(root, name), limit_bytes=MAX_IMAGE_FILE_BYTES, follow_links=True)
+    except BadSample as bad:  # it was none when it was planned
+        raise _changed(name, f" ({bad.sentence})") from None
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise SourceChanged(f"{name} has changed since this build was planned: start the build again, it plans anew")
+        raise _changed(name)
     return content
+
+
+def _changed(name: str, how: str = "") -> SourceChanged:
+    return SourceChanged(f"{name} has changed since this build was planned{how}: start the build again, it plans anew")
 
 
 # -------------------------------------------------------------------------------------------------------------- publish

@@ -41,6 +41,8 @@ def load_checkpoint(path: Path, *, system: str | None = None) -> dict[str, Any]:
     """
     if path.is_dir():
         raise BadCheckpoint(f"{path} is a folder: name the last.pt or best.pt of a training's folder")
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise BadCheckpoint(f"{path} is no regular file: take last.pt or best.pt of a training's folder")
     try:
         _check_bytes(path)
         state = torch.load(path, map_location="cpu", weights_only=True)

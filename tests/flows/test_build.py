@@ -201,6 +201,22 @@ def test_a_file_that_changes_between_plan_and_shard_is_noticed(sample_folder, tm
             _ = [build.build_shard(opened.job, shard) for shard in opened.missing_shards]
 
 
+@pytest.mark.parametrize(
+    "put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir], ids=["pipe", "endless", "folder"]
+)
+def test_a_file_that_becomes_none_between_plan_and_shard_is_neither_waited_for_nor_read_without_end(
+    put, sample_folder, tmp_path
+):
+    folder = tmp_path / "source"
+    shutil.copytree(sample_folder, folder)
+    with build.opened_build(SMALL, source=folder, model="built-in", out=tmp_path / "out") as opened:
+        picture = next((folder / "AFW").glob("*_0.jpg"))
+        picture.unlink()
+        put(picture)
+        with pytest.raises(SourceChanged, match=r"has changed since this build was planned \(.*is not a regular file"):
+            _ = [build.build_shard(opened.job, shard) for shard in opened.missing_shards]
+
+
 def test_coefficients_of_another_model_are_refused_before_anything_is_built(sample_folder, tmp_path):
     folder = tmp_path / "source"
     shutil.copytree(sample_folder, folder)

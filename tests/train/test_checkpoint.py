@@ -1,6 +1,8 @@
 """A checkpoint's bytes: what has changed since it was written is never read as weights."""
 
+import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,3 +62,13 @@ def test_a_checkpoint_without_a_system_is_refused(path):
     save_checkpoint(path, {"facefoundry_checkpoint": FORMAT, "network": {}})
     with pytest.raises(BadCheckpoint, match="which system it is of"):
         load_checkpoint(path)
+
+
+def test_what_is_no_file_is_neither_waited_for_nor_read_without_end(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pt")
+    with pytest.raises(BadCheckpoint, match="is no regular file"):
+        load_checkpoint(tmp_path / "pipe.pt")
+    with pytest.raises(BadCheckpoint, match="is no regular file"):
+        load_checkpoint(Path("/dev/zero"))
+    with pytest.raises(BadCheckpoint, match="is a folder"):
+        load_checkpoint(tmp_path)
