@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 _THREADS = "OMP_NUM_THREADS"
+_MOST_THREADS = 2**31 - 1
 SMALL = 5_000_000
 """A network of fewer learnable parameters is small: every `tiny` preset, none of a paper's."""
 
@@ -28,7 +29,7 @@ def threads_for(network: torch.nn.Module, environment: Mapping[str, str]) -> Ite
     if torch.cuda.is_available():
         yield processor_name()
         return
-    if environment.get(_THREADS):
+    if _says_how_many(environment.get(_THREADS, "")):
         yield f"{processor_name()}, as {_THREADS} says"
         return
     before = torch.get_num_threads()
@@ -38,3 +39,9 @@ def threads_for(network: torch.nn.Module, environment: Mapping[str, str]) -> Ite
         yield f"{processor_name()} ({_THREADS} takes another number)"
     finally:
         torch.set_num_threads(before)
+
+
+def _says_how_many(value: str) -> bool:
+    """Whether OpenMP understands it, a number or several by commas; of anything else it takes as many as there are cores."""
+    numbers = value.split(",")
+    return all(number.strip().isdecimal() and 0 < int(number) <= _MOST_THREADS for number in numbers)

@@ -177,6 +177,9 @@ def test_a_small_network_has_one_thread_unless_the_environment_says_how_many_and
         torch.set_num_threads(3)
         with threads_for(small, {"OMP_NUM_THREADS": "3"}) as told:
             assert told == "3 threads, as OMP_NUM_THREADS says"
+        for senseless in ("", "four", "0", "-1", "1e3", "2;3", "9" * 20):
+            with threads_for(small, {"OMP_NUM_THREADS": senseless}) as told:
+                assert told == "1 thread (OMP_NUM_THREADS takes another number)"
         with threads_for(large, {}) as told:
             assert told.startswith("3 threads (OMP_NUM_THREADS")
         with threads_for(small, {}) as told:
