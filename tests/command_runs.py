@@ -57,7 +57,7 @@ class Ended:
 
 def without_signs_of_life(err: str) -> str:
     """Standard error without the lines by which a command tells that it lives, as on a slow machine."""
-    return re.sub(r"^[a-z -]+: \d+ s\n", "", err, flags=re.MULTILINE)
+    return re.sub(r"^[a-z -]+: running for \d+ s\n", "", err, flags=re.MULTILINE)
 
 
 def in_a_process(

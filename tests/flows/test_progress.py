@@ -9,6 +9,7 @@ import pytest
 from flows import progress
 from flows.progress import alive, shown, told_meanwhile, told_once
 from flows.training_progress import counting, training_shown
+from tests.command_runs import without_signs_of_life
 from train.run_log import Progress
 
 
@@ -88,7 +89,9 @@ def test_every_command_says_in_a_pipe_that_it_lives_and_under_json_nothing(run, 
         return load_model(model)
 
     monkeypatch.setattr("geometry.load_model", slow)
-    assert re.match(r"(model info: running for \d+ s\n)+$", run("model", "info", "built-in").err)
+    said = run("model", "info", "built-in").err
+    assert re.match(r"(model info: running for \d+ s\n)+$", said)
+    assert without_signs_of_life(said) == ""
     assert run("model", "info", "built-in", "--json").err == ""
 
 
