@@ -3,6 +3,7 @@
 Objects of published versions are written by :mod:`storage.local_store`, which syncs them to the disk as well.
 """
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -18,11 +19,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
         os.replace(partial, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         say_where(error, path)
         raise
 
 
 def say_where(error: OSError, path: Path) -> None:
-    """Give the system's error a name, where it has none: it speaks of a full disk without saying which."""
-    if error.errno is not None and error.filename is None:
+    """Let the system's error name the file that was meant: it speaks of a full disk without a name, else of a private one."""
+    private = error.filename is not None and str(error.filename).endswith(".partial")
+    if error.errno is not None and (error.filename is None or private):
         error.filename = str(path)

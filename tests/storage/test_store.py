@@ -127,6 +127,14 @@ def test_a_failed_write_leaves_nothing_behind_and_names_the_object_where_it_can(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_in_an_objects_place_is_named_and_not_the_private_name_beside_it(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(IsADirectoryError) as refused:
+        LocalStore(tmp_path).put("a", b"data")
+    assert refused.value.filename == str(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_a_file_cut_short_while_it_is_open_is_an_error_and_not_a_crash(tmp_path):
     store = LocalStore(tmp_path)
     store.put("shard", bytes(100_000))
