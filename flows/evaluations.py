@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flows.progress import ProgressMaker, silent_for
+from flows.progress import ProgressMaker, counted, silent_for
 from flows.training import data_place
 from geometry.landmarks import SCHEMES, LandmarkScheme, landmark_scheme
 from storage.bad_sample import BadSample
@@ -114,9 +114,8 @@ def evaluate_here(
     predictor = Predictor(restore(checkpoint, device=device), device=device)
     with threads_for(predictor.system.network, os.environ):
         if chosen.kind == "data set":
-            dataset = open_dataset(data, version)
-            with progress(len(dataset)) as report:
-                found = evaluate_dataset(predictor, dataset, progress=report)
+            with counted(progress) as report:
+                found = evaluate_dataset(predictor, open_dataset(data, version), progress=report)
         elif chosen.kind == "renders":
             renders = open_pose_renders(data)
             with progress(len(renders)) as report:

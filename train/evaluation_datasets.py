@@ -35,7 +35,7 @@ def evaluate_dataset(
     dataset: ShardedDataset,
     *,
     n_registered: int = REGISTERED,
-    progress: Callable[[int], None] = lambda n: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measure on a published data set's own crops: landmarks, dense points, fields, parts and depth.
 
@@ -68,6 +68,7 @@ def evaluate_dataset(
     targets += ["pose"] if "pose" in dataset.schema.names else []
     extra = sorted({*(dense.targets if dense else ()), *(fields.targets if fields else ())} - set(targets))
     predicted, true, yaw, shown = [], [], [], []
+    progress(0, len(rows))
     for start in range(0, len(rows), _AT_ONCE):
         batch = dataset.read(rows[start : start + _AT_ONCE], [*targets, *extra])
         found = predictor.predict_crops(np.ascontiguousarray(batch["image"]))
@@ -81,10 +82,10 @@ def evaluate_dataset(
                 dense.add_sample(one, sample)
             if fields:
                 fields.add(one, sample)
+            progress(start + i + 1, len(rows))
         predicted += [one.landmarks_px for one in found]
         true.append(landmarks)
         yaw.append(_yaw_of(batch, len(found)))
-        progress(len(found))
     gathered = Gathered()
     knows = np.zeros(0, dtype=bool)
     # Photographs of several faces are measured by their fields alone, and networks of parts give no landmarks.
