@@ -17,6 +17,7 @@ _WIDEST_LIST = 8
 def page_lines(dataset: ShardedDataset) -> Iterator[str]:
     """The lines, of which none is wrapped: a terminal does that."""
     manifest = dataset.manifest
+    n_shards = f"{manifest.plan.n_shards} {'shard' if manifest.plan.n_shards == 1 else 'shards'}"
     by_array = Counter[str]()
     for thing in manifest.objects:
         by_array[thing.key.partition("/")[0] if thing.first is not None else ""] += thing.bytes
@@ -29,7 +30,7 @@ def page_lines(dataset: ShardedDataset) -> Iterator[str]:
             ("fingerprint", manifest.fingerprint),
             (
                 "samples",
-                f"{manifest.n_samples:,}, {len(manifest.rejected)} rejected, in {manifest.plan.n_shards} shards",
+                f"{manifest.n_samples:,}, {len(manifest.rejected)} rejected, in {n_shards}",
             ),
             ("stored", f"{size_text(sum(by_array.values()))}; in shards {size_text(in_shards)} a sample"),
             ("model", f"{manifest.model.name}, {manifest.model.licence or 'terms not stated'}"),

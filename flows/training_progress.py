@@ -55,7 +55,7 @@ class Shown:
         if self._last is not None:
             now = min(self._last.step + self._since, self._last.n_steps)
             return f"{self._system}: {progress_line(replace(self._last, step=now, validation=None))}"
-        steps = f", {self._since} steps" if self._since else ""
+        steps = f"; {self._since} steps" if self._since else ""
         return f"{self._system}: {self._doing}{steps}, {time.monotonic() - self._began:.0f} s"
 
 

@@ -217,7 +217,7 @@ def test_info_is_a_page_for_people(built, run, half_broken, tmp_path):
     page = run("info", out / "300wlp-posmaps").out
     rows = {line.split("  ")[0].strip() or line.split()[0]: line for line in page.splitlines() if line}
     assert rows["version"].endswith(printed["version"])
-    assert "14, 0 rejected, in 1 shards" in rows["samples"]
+    assert "14, 0 rejected, in 1 shard" in rows["samples"]
     assert "built-in, CC0-1.0" in rows["model"]
     position_map = next(line for line in page.splitlines() if line.strip().startswith("position_map"))
     assert re.search(r"float32 128 × 128 × 3 px +fixed point uint16.* kB a sample$", position_map)
